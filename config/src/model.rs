@@ -1,0 +1,343 @@
+//! The configuration model: what a gateway runs, in Envoy's field names.
+//!
+//! Owns the types only; it must never read bytes (that is `parse.rs`) nor judge them (`validate.rs`).
+//! Every source (file, environment, discovery) is translated into these types, and only these are compiled
+//! into a running snapshot. Next: `decode.rs`, how a spanned document becomes a [`Bootstrap`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The whole configuration of one gateway process (Envoy: `config.bootstrap.v3.Bootstrap`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bootstrap {
+    /// Who this gateway says it is, in `/server_info` and to control.
+    pub node: Node,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Listeners in file order; at least one.
+    pub listeners: Vec<Listener>,
+    /// Clusters in file order; names are unique.
+    pub clusters: Vec<Cluster>,
+    /// Where control is; without it every route runs on the weights of the file.
+    pub control: Option<Control>,
+    /// Byte budgets and process-wide limits.
+    pub limits: Limits,
+}
+
+/// Identity (Envoy: `config.core.v3.Node`).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Node {
+    /// `node.id`; all tasks of one ECS service share it.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+}
+
+/// The admin listener (Envoy: `config.bootstrap.v3.Admin`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Default 0.0.0.0:9901: the ALB's health check and Prometheus come from outside the task.
+    pub address: SocketAddr,
+    /// A file whose first line is the token that allows state changes from other than loopback.
+    pub token_file: Option<String>,
+}
+
+/// One listening address and what is served on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique name; statistics use the address.
+    pub name: String,
+    /// Where to bind; port 0 takes any free port (tests).
+    pub address: SocketAddr,
+    /// How HTTP is served there.
+    pub http_connection_manager: HttpConnectionManager,
+}
+
+/// Envoy: `HttpConnectionManager`, the fields that are served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConnectionManager {
+    /// Prefix of the downstream statistics; default `ingress` as App Mesh had it.
+    pub stat_prefix: String,
+    /// Default true: append the peer to x-forwarded-for.
+    pub use_remote_address: bool,
+    /// Default 1: one ALB in front is trusted, its x-forwarded-proto kept.
+    pub xff_num_trusted_hops: u32,
+    /// Default `envoy`.
+    pub server_name: String,
+    /// No bytes in either direction of a stream for so long: 408 or 504. Default 300 s; zero disables.
+    pub stream_idle_timeout: Duration,
+    /// A downstream connection without a request for so long is closed. Default 1 h (an ALB has 60 s).
+    pub idle_timeout: Duration,
+    /// From the first byte of a head to its last. Default 60 s (an Envoy default of off would be no limit).
+    pub request_headers_timeout: Duration,
+    /// Most header lines of a request or response. Default 100.
+    pub max_headers_count: usize,
+    /// Most bytes of a request head, in KiB. Default 60.
+    pub max_request_headers_kb: usize,
+    /// HTTP/2 streams at once per downstream connection. Default 100.
+    pub max_concurrent_streams: u32,
+    /// Pass HTTP/1 trailers on, both ways. Default false, as Envoy.
+    pub enable_trailers: bool,
+    /// Repair two Hosts, two spaces, CR in a value, obs-fold and bytes after a chunk as Envoy does, instead of
+    /// refusing them with 400. Default false.
+    pub lenient: bool,
+    /// Upgrades that are passed on (lower case); default `["websocket"]`.
+    pub upgrade_types: Vec<String>,
+    /// Access log, or none.
+    pub access_log: Option<AccessLog>,
+    /// The routes.
+    pub route_config: RouteConfiguration,
+}
+
+/// Access log of one HttpConnectionManager.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// `/dev/stdout`, `/dev/stderr` or a file.
+    pub path: String,
+    /// Line shape.
+    pub format: AccessLogFormat,
+    /// Which requests are logged.
+    pub filter: AccessLogFilter,
+}
+
+/// Shape of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// Envoy's default text format.
+    Text,
+    /// One JSON object per line, the same fields.
+    Json,
+}
+
+/// Which requests are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFilter {
+    /// Every request.
+    All,
+    /// Status 5xx or a response flag, and requests answered by another target than the route's stable.
+    ErrorsAndCanary,
+}
+
+/// Envoy: `RouteConfiguration`.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct RouteConfiguration {
+    /// Name; not unique by force.
+    pub name: String,
+    /// Virtual hosts; domains are unique over all of them.
+    pub virtual_hosts: Vec<VirtualHost>,
+}
+
+/// Envoy: `VirtualHost`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VirtualHost {
+    /// Unique within the RouteConfiguration.
+    pub name: String,
+    /// Exact, `*.suffix`, `prefix.*` or `*`; matched in Envoy's order; case-insensitive, port included.
+    pub domains: Vec<String>,
+    /// Tried in order; the first match wins.
+    pub routes: Vec<Route>,
+}
+
+/// Envoy: `Route`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Names the route for control, metrics and the access log; empty = unnamed.
+    pub name: String,
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// What is done.
+    pub action: RouteAction,
+}
+
+/// Envoy: `RouteMatch`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteMatch {
+    /// Path condition.
+    pub path: PathMatch,
+    /// All must hold.
+    pub headers: Vec<HeaderMatcher>,
+}
+
+/// Path condition; query excluded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathMatch {
+    /// `prefix`.
+    Prefix(String),
+    /// `path`: the whole path.
+    Path(String),
+}
+
+/// Envoy: `HeaderMatcher`. With repeated header lines any line may match.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeaderMatcher {
+    /// Lower case.
+    pub name: String,
+    /// Condition on one line's value.
+    pub matches: ValueMatch,
+    /// `invert_match`.
+    pub invert: bool,
+}
+
+/// Condition on a header value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueMatch {
+    /// `present_match: true`, also when no condition is given.
+    Present,
+    /// `string_match.exact`.
+    Exact(String),
+    /// `string_match.prefix`.
+    Prefix(String),
+    /// `string_match.suffix`.
+    Suffix(String),
+    /// `string_match.contains`.
+    Contains(String),
+}
+
+/// Envoy: `RouteAction`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteAction {
+    /// One or several weighted targets.
+    pub target: RouteTarget,
+    /// Over the whole response; default 15 s; zero disables.
+    pub timeout: Duration,
+    /// Replaces the matched prefix.
+    pub prefix_rewrite: Option<String>,
+    /// Replaces the Host header.
+    pub host_rewrite_literal: Option<String>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteTarget {
+    /// `cluster`.
+    Cluster(String),
+    /// `weighted_clusters`.
+    Weighted(WeightedClusters),
+}
+
+/// Envoy: `WeightedCluster`, with what Weir adds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightedClusters {
+    /// At least one; the sum of weights is positive and fits u32.
+    pub clusters: Vec<ClusterWeight>,
+    /// Ours: the target that takes everything when in doubt; a named route with a stable is under control.
+    pub stable: Option<String>,
+    /// Ours: a request header whose value names the target (`x-canary: v2`), at any weight. Lower case.
+    pub override_header: Option<String>,
+    /// Ours: a response header that names the target that answered. Lower case.
+    pub target_header: Option<String>,
+    /// Ours: a target without endpoints gets no share while another has some. Default true.
+    pub health_aware: bool,
+}
+
+/// Envoy: `WeightedCluster.ClusterWeight`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterWeight {
+    /// Cluster name.
+    pub name: String,
+    /// 0 = nothing.
+    pub weight: u32,
+}
+
+/// Envoy: `Cluster`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Unique.
+    pub name: String,
+    /// Where its endpoints come from.
+    pub discovery: Discovery,
+    /// Default 1 s, App Mesh's.
+    pub connect_timeout: Duration,
+    /// Default round robin.
+    pub lb_policy: LbPolicy,
+    /// Envoy's thresholds.
+    pub circuit_breakers: CircuitBreakers,
+}
+
+/// Load balancing policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// `ROUND_ROBIN`.
+    RoundRobin,
+    /// `LEAST_REQUEST`, two random choices.
+    LeastRequest,
+}
+
+/// Envoy: `CircuitBreakers.Thresholds` of default priority; Envoy's defaults 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// Connections to all endpoints of the cluster.
+    pub max_connections: u32,
+    /// Requests that wait for a connection.
+    pub max_pending_requests: u32,
+    /// Requests in flight.
+    pub max_requests: u32,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Discovery {
+    /// Fixed addresses.
+    Static(Vec<SocketAddr>),
+    /// All A and AAAA records of a name, by TTL.
+    Dns(DnsDiscovery),
+    /// Cloud Map's API.
+    CloudMap(CloudMapDiscovery),
+}
+
+/// DNS discovery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DnsDiscovery {
+    /// Fully qualified or not; no trailing dot needed.
+    pub hostname: String,
+    /// Port of every endpoint.
+    pub port: u16,
+    /// Shortest time between look-ups, whatever the TTL. Default 1 s.
+    pub min_refresh: Duration,
+    /// Longest time between look-ups, whatever the TTL. Default 30 s.
+    pub max_refresh: Duration,
+    /// Name servers to ask instead of the system's (`127.0.0.1:5353`).
+    pub resolvers: Vec<SocketAddr>,
+    /// Accept loopback and link-local addresses. Default false.
+    pub allow_loopback: bool,
+}
+
+/// Cloud Map discovery (`DiscoverInstances`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CloudMapDiscovery {
+    /// The namespace's HTTP name.
+    pub namespace_name: String,
+    /// The service.
+    pub service_name: String,
+    /// `QueryParameters`: all must match.
+    pub attributes: BTreeMap<String, String>,
+    /// Port of every endpoint; else the instance's `AWS_INSTANCE_PORT`.
+    pub port: Option<u16>,
+    /// Between two full polls. Default 30 s.
+    pub full_poll: Duration,
+    /// Between two revision polls. Default 2 s.
+    pub revision_poll: Duration,
+    /// Accept loopback and link-local addresses. Default false.
+    pub allow_loopback: bool,
+}
+
+/// How control is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Control {
+    /// `http://host:18000`.
+    pub url: String,
+    /// A file whose first line is the `gateway` token.
+    pub token_file: Option<String>,
+    /// Folder for the saved copy of the last weights; none = not saved.
+    pub state_dir: Option<String>,
+}
+
+/// Process-wide limits; all finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Downstream connections per process. Default 20,000.
+    pub max_downstream_connections: u32,
+    /// Bytes that workers may hold as partly read heads and unsent leftovers, per worker. Default 16 MiB.
+    pub leftover_budget: usize,
+}
