@@ -1,0 +1,415 @@
+//! The table of the gateway's file: every field, its type, its default and what it means.
+//!
+//! Owns names and defaults; it must never hold code. The JSON schema and the defaults of the decoder come from
+//! here. Clusters have their own file, `cluster_shape.rs`. Next: `decode.rs` and `routes.rs`, which turn a checked document into the model.
+
+use crate::cluster_shape::CLUSTER;
+use crate::rules::Rule;
+use crate::shape::{Field, Kind, OneOf, Shape};
+
+const U32: u64 = u32::MAX as u64;
+/// Most listeners, virtual hosts, routes or clusters in one file: far above any gateway, far below the node budget.
+pub(crate) const MANY: usize = 10_000;
+/// Most targets of one route: App Mesh has 10; a metric series exists for each.
+pub(crate) const MAX_TARGETS: usize = 64;
+
+pub(crate) const NAME: Kind = Kind::Text(Rule::Name);
+const FILE: Kind = Kind::Text(Rule::Filled);
+const HEADER: Kind = Kind::Text(Rule::HeaderName);
+const DURATION: Kind = Kind::Duration { zero: true };
+pub(crate) const COUNT: Kind = Kind::Whole { min: 0, max: U32 };
+const POSITIVE: Kind = Kind::Whole { min: 1, max: U32 };
+
+/// The gateway's file.
+pub(crate) static BOOTSTRAP: Shape = Shape {
+    name: "Bootstrap",
+    doc: "The configuration of one gateway (Envoy: config.bootstrap.v3.Bootstrap, without the @type wrappers).",
+    fields: &[
+        Field::optional("node", Kind::Object(&NODE), "Who this gateway says it is."),
+        Field::optional("admin", Kind::Object(&ADMIN), "The admin listener."),
+        Field::required("static_resources", Kind::Object(&STATIC_RESOURCES), "Listeners and clusters."),
+        Field::optional(
+            "control",
+            Kind::Object(&CONTROL),
+            "Where control is; without it routes run on the weights of the file.",
+        ),
+        Field::optional("limits", Kind::Object(&LIMITS), "Process-wide limits."),
+    ],
+    one_of: &[],
+};
+
+static NODE: Shape = Shape {
+    name: "Node",
+    doc: "Identity in /server_info and towards control (Envoy: config.core.v3.Node).",
+    fields: &[
+        Field::with_default(
+            "id",
+            Kind::Text(Rule::Any),
+            "gateway",
+            "Shared by all tasks of one ECS service.",
+        ),
+        Field::with_default("cluster", Kind::Text(Rule::Any), "gateway", "Service cluster."),
+    ],
+    one_of: &[],
+};
+
+static ADMIN: Shape = Shape {
+    name: "Admin",
+    doc: "The admin listener (Envoy: config.bootstrap.v3.Admin). Default address 0.0.0.0:9901.",
+    fields: &[
+        Field::optional("address", Kind::Object(&LISTEN_ADDRESS), "Where to bind."),
+        Field::optional(
+            "token_file",
+            FILE,
+            "A file whose first line is the token that allows state changes from other than loopback.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static LISTEN_ADDRESS: Shape = Shape {
+    name: "ListenAddress",
+    doc: "Envoy: config.core.v3.Address.",
+    fields: &[Field::required("socket_address", Kind::Object(&LISTEN_SOCKET_ADDRESS), "Address and port.")],
+    one_of: &[],
+};
+
+static LISTEN_SOCKET_ADDRESS: Shape = Shape {
+    name: "ListenSocketAddress",
+    doc: "Envoy: config.core.v3.SocketAddress of a listener.",
+    fields: &[
+        Field::required("address", Kind::Text(Rule::Ip), "0.0.0.0 for every interface."),
+        Field::required("port_value", Kind::Whole { min: 0, max: 65_535 }, "0 takes any free port."),
+    ],
+    one_of: &[],
+};
+
+static STATIC_RESOURCES: Shape = Shape {
+    name: "StaticResources",
+    doc: "Envoy: Bootstrap.StaticResources.",
+    fields: &[
+        Field::required(
+            "listeners",
+            Kind::List { of: &Kind::Object(&LISTENER), min: 1, max: MANY },
+            "Where to listen.",
+        ),
+        Field::optional(
+            "clusters",
+            Kind::List { of: &Kind::Object(&CLUSTER), min: 0, max: MANY },
+            "Where to send requests.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static LISTENER: Shape = Shape {
+    name: "Listener",
+    doc: "One listening address (Envoy: config.listener.v3.Listener).",
+    fields: &[
+        Field::required("name", NAME, "Unique."),
+        Field::required("address", Kind::Object(&LISTEN_ADDRESS), "Where to bind."),
+        Field::required("http_connection_manager", Kind::Object(&HCM), "How HTTP is served there."),
+    ],
+    one_of: &[],
+};
+
+static HCM: Shape = Shape {
+    name: "HttpConnectionManager",
+    doc: "How HTTP is served (Envoy: HttpConnectionManager).",
+    fields: &[
+        Field::with_default("stat_prefix", NAME, "ingress", "Prefix of the downstream statistics."),
+        Field::with_default("use_remote_address", Kind::Flag, "true", "Append the peer to x-forwarded-for."),
+        Field::with_default(
+            "xff_num_trusted_hops",
+            Kind::Whole { min: 0, max: 16 },
+            "1",
+            "Trusted proxies in front: 1 for an ALB.",
+        ),
+        Field::with_default("server_name", Kind::Text(Rule::Filled), "envoy", "Value of the server header."),
+        Field::with_default(
+            "stream_idle_timeout",
+            DURATION,
+            "300s",
+            "No bytes in either direction of a stream; 0s disables.",
+        ),
+        Field::with_default(
+            "request_headers_timeout",
+            DURATION,
+            "60s",
+            "From the first byte of a request head to its last; 0s disables.",
+        ),
+        Field::optional(
+            "common_http_protocol_options",
+            Kind::Object(&COMMON_OPTIONS),
+            "For every HTTP version.",
+        ),
+        Field::with_default(
+            "max_request_headers_kb",
+            Kind::Whole { min: 1, max: 8_192 },
+            "60",
+            "Most KiB of a request head.",
+        ),
+        Field::optional("http_protocol_options", Kind::Object(&HTTP1_OPTIONS), "For HTTP/1."),
+        Field::optional("http2_protocol_options", Kind::Object(&HTTP2_OPTIONS), "For HTTP/2."),
+        Field::optional(
+            "upgrade_configs",
+            Kind::List { of: &Kind::Object(&UPGRADE), min: 0, max: 16 },
+            "Upgrades that are passed on; websocket when left out, none when empty.",
+        ),
+        Field::with_default(
+            "lenient",
+            Kind::Flag,
+            "false",
+            "Repair malformed requests as Envoy does instead of refusing them with 400.",
+        ),
+        Field::optional("access_log", Kind::Object(&ACCESS_LOG), "The access log; none when left out."),
+        Field::required("route_config", Kind::Object(&ROUTE_CONFIG), "The routes."),
+    ],
+    one_of: &[],
+};
+
+static COMMON_OPTIONS: Shape = Shape {
+    name: "HttpProtocolOptions",
+    doc: "Envoy: config.core.v3.HttpProtocolOptions.",
+    fields: &[
+        Field::with_default(
+            "idle_timeout",
+            DURATION,
+            "3600s",
+            "A downstream connection without a request is closed; 0s disables.",
+        ),
+        Field::with_default(
+            "max_headers_count",
+            Kind::Whole { min: 1, max: 1_000 },
+            "100",
+            "Most header lines of a request or response.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static HTTP1_OPTIONS: Shape = Shape {
+    name: "Http1ProtocolOptions",
+    doc: "Envoy: config.core.v3.Http1ProtocolOptions.",
+    fields: &[Field::with_default("enable_trailers", Kind::Flag, "false", "Pass trailers on, both ways.")],
+    one_of: &[],
+};
+
+static HTTP2_OPTIONS: Shape = Shape {
+    name: "Http2ProtocolOptions",
+    doc: "Envoy: config.core.v3.Http2ProtocolOptions.",
+    fields: &[Field::with_default(
+        "max_concurrent_streams",
+        Kind::Whole { min: 1, max: 65_536 },
+        "100",
+        "Streams at once per connection.",
+    )],
+    one_of: &[],
+};
+
+static UPGRADE: Shape = Shape {
+    name: "UpgradeConfig",
+    doc: "Envoy: HttpConnectionManager.UpgradeConfig.",
+    fields: &[Field::required(
+        "upgrade_type",
+        Kind::Text(Rule::Token),
+        "As in the Upgrade header: websocket.",
+    )],
+    one_of: &[],
+};
+
+static ACCESS_LOG: Shape = Shape {
+    name: "AccessLog",
+    doc: "One line for each request.",
+    fields: &[
+        Field::with_default("path", FILE, "/dev/stdout", "/dev/stdout, /dev/stderr or a file."),
+        Field::with_default(
+            "format",
+            Kind::Choice(&["text", "json"]),
+            "text",
+            "Envoy's default text format, or one JSON object per line.",
+        ),
+        Field::with_default(
+            "filter",
+            Kind::Choice(&["all", "errors_and_canary"]),
+            "all",
+            "Every request, or those with 5xx, a response flag or another target than the stable.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static ROUTE_CONFIG: Shape = Shape {
+    name: "RouteConfiguration",
+    doc: "Envoy: config.route.v3.RouteConfiguration.",
+    fields: &[
+        Field::optional("name", NAME, "For people."),
+        Field::required(
+            "virtual_hosts",
+            Kind::List { of: &Kind::Object(&VIRTUAL_HOST), min: 1, max: MANY },
+            "Chosen by the Host header.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static VIRTUAL_HOST: Shape = Shape {
+    name: "VirtualHost",
+    doc: "Envoy: config.route.v3.VirtualHost.",
+    fields: &[
+        Field::required("name", NAME, "Unique in its route configuration."),
+        Field::required(
+            "domains",
+            Kind::List { of: &Kind::Text(Rule::Domain), min: 1, max: MANY },
+            "Exact, *.suffix, prefix.* or *; unique over all virtual hosts.",
+        ),
+        Field::required(
+            "routes",
+            Kind::List { of: &Kind::Object(&ROUTE), min: 0, max: MANY },
+            "The first match wins.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static ROUTE: Shape = Shape {
+    name: "Route",
+    doc: "Envoy: config.route.v3.Route.",
+    fields: &[
+        Field::optional(
+            "name",
+            NAME,
+            "For control, metrics and the access log; all routes of one name share their weights.",
+        ),
+        Field::required("match", Kind::Object(&ROUTE_MATCH), "When it applies."),
+        Field::required("route", Kind::Object(&ROUTE_ACTION), "What is done."),
+    ],
+    one_of: &[],
+};
+
+static ROUTE_MATCH: Shape = Shape {
+    name: "RouteMatch",
+    doc: "Envoy: config.route.v3.RouteMatch.",
+    fields: &[
+        Field::optional("prefix", Kind::Text(Rule::UrlPath), "The path starts with this."),
+        Field::optional("path", Kind::Text(Rule::UrlPath), "The path is this."),
+        Field::optional(
+            "headers",
+            Kind::List { of: &Kind::Object(&HEADER_MATCHER), min: 0, max: 64 },
+            "All must hold.",
+        ),
+    ],
+    one_of: &[OneOf { fields: &["prefix", "path"], required: true }],
+};
+
+static HEADER_MATCHER: Shape = Shape {
+    name: "HeaderMatcher",
+    doc: "Envoy: config.route.v3.HeaderMatcher; without a condition the header must be there.",
+    fields: &[
+        Field::required("name", HEADER, "Header name, compared without case."),
+        Field::optional("present_match", Kind::Flag, "true: it is there; false: it is not."),
+        Field::optional("string_match", Kind::Object(&STRING_MATCH), "Condition on the value."),
+        Field::with_default("invert_match", Kind::Flag, "false", "The condition must not hold."),
+    ],
+    one_of: &[OneOf { fields: &["present_match", "string_match"], required: false }],
+};
+
+static STRING_MATCH: Shape = Shape {
+    name: "StringMatcher",
+    doc: "Envoy: type.matcher.v3.StringMatcher.",
+    fields: &[
+        Field::optional("exact", Kind::Text(Rule::Any), "The value is this."),
+        Field::optional("prefix", Kind::Text(Rule::Filled), "The value starts with this."),
+        Field::optional("suffix", Kind::Text(Rule::Filled), "The value ends with this."),
+        Field::optional("contains", Kind::Text(Rule::Filled), "The value contains this."),
+    ],
+    one_of: &[OneOf { fields: &["exact", "prefix", "suffix", "contains"], required: true }],
+};
+
+static ROUTE_ACTION: Shape = Shape {
+    name: "RouteAction",
+    doc: "Envoy: config.route.v3.RouteAction.",
+    fields: &[
+        Field::optional("cluster", NAME, "The one cluster."),
+        Field::optional("weighted_clusters", Kind::Object(&WEIGHTED_CLUSTERS), "Several clusters by weight."),
+        Field::with_default("timeout", DURATION, "15s", "Over the whole response; 0s disables."),
+        Field::optional("prefix_rewrite", Kind::Text(Rule::UrlPath), "Replaces the matched prefix or path."),
+        Field::optional("host_rewrite_literal", Kind::Text(Rule::Authority), "Replaces the Host header."),
+    ],
+    one_of: &[OneOf { fields: &["cluster", "weighted_clusters"], required: true }],
+};
+
+static WEIGHTED_CLUSTERS: Shape = Shape {
+    name: "WeightedClusters",
+    doc: "Envoy: config.route.v3.WeightedCluster, and what Weir adds: stable, override_header, target_header, health_aware.",
+    fields: &[
+        Field::required(
+            "clusters",
+            Kind::List { of: &Kind::Object(&CLUSTER_WEIGHT), min: 1, max: MAX_TARGETS },
+            "The targets.",
+        ),
+        Field::optional(
+            "stable",
+            NAME,
+            "The target that takes everything when in doubt; puts a named route under control.",
+        ),
+        Field::optional(
+            "override_header",
+            HEADER,
+            "A request header whose value names the target, at any weight.",
+        ),
+        Field::optional("target_header", HEADER, "A response header that names the target that answered."),
+        Field::with_default(
+            "health_aware",
+            Kind::Flag,
+            "true",
+            "A target without endpoints gets no share while another has some.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static CLUSTER_WEIGHT: Shape = Shape {
+    name: "ClusterWeight",
+    doc: "Envoy: WeightedCluster.ClusterWeight.",
+    fields: &[
+        Field::required("name", NAME, "A cluster."),
+        Field::required("weight", COUNT, "Its share of the sum of all weights; 0 sends nothing."),
+    ],
+    one_of: &[],
+};
+
+static CONTROL: Shape = Shape {
+    name: "Control",
+    doc: "How control is reached.",
+    fields: &[
+        Field::required("url", Kind::Text(Rule::HttpUrl), "Such as http://control:18000."),
+        Field::optional("token_file", FILE, "A file whose first line is the gateway token."),
+        Field::optional(
+            "state_dir",
+            FILE,
+            "Folder for the saved copy of the last weights; not saved when left out.",
+        ),
+    ],
+    one_of: &[],
+};
+
+static LIMITS: Shape = Shape {
+    name: "Limits",
+    doc: "Process-wide limits.",
+    fields: &[
+        Field::with_default(
+            "max_downstream_connections",
+            POSITIVE,
+            "20000",
+            "Downstream connections per process.",
+        ),
+        Field::with_default(
+            "leftover_budget",
+            Kind::Whole { min: 1 << 20, max: 1 << 32 },
+            "16777216",
+            "Bytes per worker for partly read heads and unsent leftovers.",
+        ),
+    ],
+    one_of: &[],
+};
