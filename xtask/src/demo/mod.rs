@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -138,6 +138,10 @@ impl Demo {
         self.await_part("the stand-in", |options| {
             http::ask(options.standin_port, parts::STANDIN_READY, None)
         })?;
+        for (path, body) in parts::standin_setup() {
+            let answer = http::ask(self.options.standin_port, path, Some(&body))?;
+            ensure!(answer.status == 200, "the stand-in refused {path}: {}", answer.body);
+        }
         self.start_backend("v1")?;
         self.start_backend("v2")?;
         self.await_part("v1's backend", |options| http::ask(options.v1_port, "/", None))?;

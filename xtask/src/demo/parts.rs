@@ -6,18 +6,30 @@
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::json;
+
 use super::Options;
 use super::ports::Wanted;
 
 /// What is built; each has one of the programs.
 pub const PACKAGES: [&str; 4] = ["gateway", "control", "loadtest", "testkit"];
 /// Answers 200 once the stand-in serves.
-pub const STANDIN_READY: &str = "/_standin/instances";
+pub const STANDIN_READY: &str = "/_standin/state";
 
-/// Names in Cloud Map and App Mesh.
+/// What is replaced in the samples; a test checks that each is there.
+const LISTENER_PORT: &str = "port_value: 9080";
+const ADMIN_PORT: &str = "port_value: 9901";
+const CONTROL_ADDRESS: &str = "127.0.0.1:18000";
+const STATE_FILE: &str = "weir-state.json";
+
+/// Names in Cloud Map and App Mesh, as the samples have them.
 const NAMESPACE: &str = "demo.local";
 /// The demo's mesh.
 const MESH: &str = "demo";
+/// Its virtual router.
+const ROUTER: &str = "svc1";
+/// Its route.
+const ROUTE: &str = "svc1";
 
 /// Every port, with the flag that changes it.
 pub fn ports(options: &Options) -> [Wanted; 6] {
@@ -49,7 +61,7 @@ fn aws(command: &mut Command, options: &Options) {
         command.env_remove(name);
     }
     command
-        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", options.standin_port))
+        .env("AWS_ENDPOINT_URL", standin_url(options))
         .env("AWS_ACCESS_KEY_ID", "demo")
         .env("AWS_SECRET_ACCESS_KEY", "demo")
         .env("AWS_REGION", "us-east-1")
@@ -61,11 +73,37 @@ pub fn standin(command: &mut Command, options: &Options) {
     command.args(["--port", &options.standin_port.to_string()]);
 }
 
-/// A backend that registers itself.
+/// What an operator would have created in AWS before: two Cloud Map services, and the App Mesh route with the
+/// weights that it starts with. Paths and bodies for the stand-in's own interface.
+pub fn standin_setup() -> [(&'static str, String); 3] {
+    let service = |name: &str| json!({"namespace": NAMESPACE, "service": name}).to_string();
+    let target = |name: &str, weight: u32| json!({"virtualNode": name, "weight": weight, "port": 80});
+    let spec = json!({"httpRoute": {
+        "match": {"prefix": "/"},
+        "action": {"weightedTargets": [target("svc1-v1", 99), target("svc1-v2", 1)]}
+    }});
+    let route = json!({"mesh": MESH, "virtualRouter": ROUTER, "route": ROUTE, "spec": spec});
+    [
+        ("/_standin/services", service("svc1-v1")),
+        ("/_standin/services", service("svc1-v2")),
+        ("/_standin/routes", route.to_string()),
+    ]
+}
+
+/// A backend that registers itself as an instance of its Cloud Map service.
 pub fn backend(command: &mut Command, options: &Options, name: &str) {
     let port = if name == "v1" { options.v1_port } else { options.v2_port };
-    command.args(["upstream", "--name", name, "--port", &port.to_string()]);
+    command
+        .args(["upstream", "--name", name, "--host", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--register", &format!("namespace={NAMESPACE},service=svc1-{name},id={name}-1")])
+        .args(["--registry", &standin_url(options)])
+        // It is the demo that ends; nobody is left to be told.
+        .args(["--drain", "0s"]);
     aws(command, options);
+}
+
+fn standin_url(options: &Options) -> String {
+    format!("http://127.0.0.1:{}", options.standin_port)
 }
 
 /// Control.
@@ -89,72 +127,23 @@ pub fn set_weight(binaries: &Path, options: &Options) -> Command {
     command
 }
 
+/// The demo runs on the samples that an operator reads, with its own ports in them.
+const CONTROL_SAMPLE: &str = include_str!("../../../config/samples/demo-control.yaml");
+const GATEWAY_SAMPLE: &str = include_str!("../../../config/samples/demo-gateway.yaml");
+
 /// Control's configuration.
 pub fn control_config(options: &Options, folder: &Path) -> String {
-    format!(
-        "listen: 127.0.0.1:{}
-state: {}
-routes:
-  svc1:
-    targets: [v1, v2]
-    stable: v1
-    weights: {{v1: 99, v2: 1}}
-    app_mesh:
-      mesh: {MESH}
-      virtual_router: svc1-router
-      route: svc1-route
-      targets: {{v1: svc1-v1, v2: svc1-v2}}
-",
-        options.control_port,
-        folder.join("control-state.json").display()
-    )
+    CONTROL_SAMPLE
+        .replace(CONTROL_ADDRESS, &format!("127.0.0.1:{}", options.control_port))
+        .replace(STATE_FILE, &folder.join(STATE_FILE).display().to_string())
 }
 
 /// The gateway's configuration.
 pub fn gateway_config(options: &Options) -> String {
-    let cluster = |name: &str| {
-        format!(
-            "  - name: {name}
-    discovery:
-      cloud_map:
-        namespace_name: {NAMESPACE}
-        service_name: svc1-{name}
-        allow_loopback: true
-        revision_poll: 1s
-"
-        )
-    };
-    format!(
-        "node: {{id: demo, cluster: demo}}
-admin:
-  address: {{address: 127.0.0.1, port: {admin}}}
-control:
-  url: http://127.0.0.1:{control}
-listeners:
-  - name: ingress
-    address: {{address: 0.0.0.0, port: {port}}}
-    http_connection_manager:
-      route_config:
-        virtual_hosts:
-          - name: all
-            domains: ['*']
-            routes:
-              - name: svc1
-                match: {{prefix: /}}
-                route:
-                  weighted_clusters:
-                    stable: v1
-                    clusters:
-                      - {{name: v1, weight: 99}}
-                      - {{name: v2, weight: 1}}
-clusters:
-{v1}{v2}",
-        admin = options.admin_port,
-        control = options.control_port,
-        port = options.port,
-        v1 = cluster("v1"),
-        v2 = cluster("v2"),
-    )
+    GATEWAY_SAMPLE
+        .replace(LISTENER_PORT, &format!("port_value: {}", options.port))
+        .replace(ADMIN_PORT, &format!("port_value: {}", options.admin_port))
+        .replace(CONTROL_ADDRESS, &format!("127.0.0.1:{}", options.control_port))
 }
 
 /// What runs where.
@@ -188,4 +177,35 @@ pub fn commands(options: &Options) -> String {
   cargo control{url} get",
         options.port
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_samples_hold_what_the_demo_replaces() {
+        for (sample, texts) in [
+            (GATEWAY_SAMPLE, [LISTENER_PORT, ADMIN_PORT, CONTROL_ADDRESS].as_slice()),
+            (CONTROL_SAMPLE, [CONTROL_ADDRESS, STATE_FILE].as_slice()),
+        ] {
+            for text in texts {
+                assert_eq!(sample.matches(text).count(), 1, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_samples_and_the_stand_in_use_the_same_names() {
+        for name in ["v1", "v2"] {
+            assert!(
+                GATEWAY_SAMPLE.contains(&format!("namespace_name: {NAMESPACE}, service_name: svc1-{name}"))
+            );
+            assert!(CONTROL_SAMPLE.contains(&format!("{name}: svc1-{name}")));
+        }
+        for line in [format!("mesh: {MESH}"), format!("virtual_router: {ROUTER}"), format!("route: {ROUTE}")]
+        {
+            assert!(CONTROL_SAMPLE.contains(&line), "{line}");
+        }
+    }
 }
