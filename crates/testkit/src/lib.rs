@@ -5,7 +5,7 @@
 //! count its own thread's allocations), and stops when it is dropped.
 //!
 //! Reading order: [`host`] (the thread each part lives in), [`wire`] (reading HTTP/1.1 off a socket), [`upstream`] and [`client`]
-//! (both ends of a gateway under test).
+//! (both ends of a gateway under test), [`standin`] (Cloud Map, App Mesh, ECS).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod client;
 pub mod clock;
 pub mod host;
 pub mod net;
+pub mod standin;
 pub mod upstream;
 pub mod wire;
 
