@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, default_value_t = 18000)]
     control_port: u16,
     /// Port of the Cloud Map and App Mesh stand-in.
-    #[arg(long, default_value_t = 4566)]
+    #[arg(long, default_value_t = 14566)]
     standin_port: u16,
     /// Port of v1's backend.
     #[arg(long, default_value_t = 9001)]
