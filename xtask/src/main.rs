@@ -8,10 +8,12 @@
 
 mod demo;
 mod layers;
+mod programs;
 mod shell;
 mod testing;
 mod workspace;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,12 +33,19 @@ enum Command {
     Layers,
     /// Starts stand-in, two backends, control and gateway on this machine and shows the split as it happens.
     Demo(demo::Options),
+    /// Builds the programs and runs one of them; `cargo control`, `cargo gateway` and `cargo loadtest` are this.
+    Run {
+        /// The program, and what it is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test(options) => testing::run(&options),
         Command::Layers => layers::run(),
+        Command::Run { words } => programs::run(&words),
         Command::Demo(options) => demo::run(options),
     };
     match done {

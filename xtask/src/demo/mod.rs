@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{shell, workspace};
+use crate::{programs, shell, workspace};
 use children::Children;
 use live::{Line, Split};
 use script::{Act, SCENES};
@@ -69,8 +69,7 @@ pub fn run(options: Options) -> Result<bool> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot listen for signals")?;
     }
-    let root = workspace::root()?;
-    let binaries = build(&root)?;
+    let binaries = programs::build(&workspace::root()?)?;
     let folder = Scratch::new()?;
     // After the folder, so that it is dropped first: the parts write there until they end.
     let mut demo =
@@ -83,25 +82,6 @@ pub fn run(options: Options) -> Result<bool> {
     println!("\nending what was started");
     demo.children.end();
     played
-}
-
-/// Builds the programs; tells before how long that takes the first time.
-fn build(root: &Path) -> Result<PathBuf> {
-    let target = workspace::target(root);
-    let binaries = target.join("debug");
-    if !binaries.join("gateway").exists() || !binaries.join("control").exists() {
-        println!("Building Weir. The first build compiles some 300 crates: about five minutes on two cores.");
-    }
-    let status = workspace::cargo()
-        .current_dir(root)
-        .args(["build", "--locked", "--bins"])
-        .args(parts::PACKAGES.iter().flat_map(|package| ["-p", package]))
-        .status()
-        .context("cannot run cargo build")?;
-    if !status.success() {
-        bail!("cargo build failed");
-    }
-    Ok(binaries)
 }
 
 /// A folder for configurations and logs, removed at the end.

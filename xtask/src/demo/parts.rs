@@ -11,8 +11,6 @@ use serde_json::json;
 use super::Options;
 use super::ports::Wanted;
 
-/// What is built; each has one of the programs.
-pub const PACKAGES: [&str; 4] = ["gateway", "control", "loadtest", "testkit"];
 /// Answers 200 once the stand-in serves.
 pub const STANDIN_READY: &str = "/_standin/state";
 
