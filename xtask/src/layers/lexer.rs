@@ -142,6 +142,27 @@ pub fn without_tests(code: &str) -> String {
     out
 }
 
+/// The files that a file declares as modules under `#[cfg(test)]`, in both places where each may be.
+pub fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let inside = match name {
+        "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+        other => format!("{folder}/{}", other.trim_end_matches(".rs")),
+    };
+    let code = code_only(text);
+    let mut found = Vec::new();
+    for (_, after) in code.match_indices("#[cfg(test)]").filter_map(|(at, _)| code.split_at_checked(at)) {
+        let (item, _) = after.split_at_checked(item_end(after)).unwrap_or((after, ""));
+        let Some(declaration) = item.trim_end().strip_suffix(';') else { continue };
+        let mut words = declaration.split_whitespace().rev();
+        if let (Some(module), Some("mod")) = (words.next(), words.next()) {
+            found.push(format!("{inside}/{module}.rs"));
+            found.push(format!("{inside}/{module}/mod.rs"));
+        }
+    }
+    found
+}
+
 /// Bytes of the item that starts here: up to its `;`, or to the brace that closes its body.
 fn item_end(code: &str) -> usize {
     let mut depth = 0_i32;
@@ -181,6 +202,16 @@ mod tests {
         assert!(!code.contains("end"), "{code}");
         assert!(code.contains("<'a>"), "{code}");
         assert!(code_only("let r#type = 1;").contains("type"));
+    }
+
+    #[test]
+    fn modules_declared_under_cfg_test_are_found() {
+        let text = "mod a;\n#[cfg(test)]\nmod simulation;\n#[cfg(test)]\nmod tests { }\n#[cfg(test)]\n/// Of b.\npub(crate) mod b;";
+        let found = test_modules("control/src/app_mesh/mod.rs", text);
+        assert!(found.contains(&"control/src/app_mesh/simulation.rs".to_owned()), "{found:?}");
+        assert!(found.contains(&"control/src/app_mesh/b/mod.rs".to_owned()), "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(test_modules("gateway/src/io.rs", text).contains(&"gateway/src/io/simulation.rs".to_owned()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod lexer;
 mod modules;
 mod packages;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::{Context, Result};
@@ -34,12 +35,20 @@ pub fn run() -> Result<bool> {
     let root = workspace::root()?;
     let mut found = packages::check(&packages::read(&workspace::metadata(&root)?)?);
     let paths = workspace::rust_files(&root)?;
+    let mut texts = Vec::new();
     for path in &paths {
         let text = std::fs::read_to_string(root.join(path))
             .with_context(|| format!("cannot read {}", path.display()))?;
-        let name = path.to_string_lossy().replace('\\', "/");
-        found.extend(files::check(&name, &text));
-        found.extend(modules::check(&name, &text));
+        texts.push((path.to_string_lossy().replace('\\', "/"), text));
+    }
+    let tests: BTreeSet<String> =
+        texts.iter().flat_map(|(path, text)| lexer::test_modules(path, text)).collect();
+    for (path, text) in &texts {
+        let test = files::is_test_file(path) || tests.contains(path);
+        found.extend(files::check(path, text, test));
+        if !test {
+            found.extend(modules::check(path, text));
+        }
     }
     for violation in &found {
         println!("{violation}");
