@@ -46,7 +46,7 @@ pub const STEPS: [Step; 9] = [
     Step { name: "build", what: "cargo build, every target", needed: true, run: build },
     Step {
         name: "samples",
-        what: "every sample is accepted by its program",
+        what: "every gateway sample is accepted by the gateway",
         needed: false,
         run: samples::check,
     },
