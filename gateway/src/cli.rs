@@ -1,0 +1,207 @@
+//! The command line and the environment of the gateway.
+//!
+//! Owns names, defaults and precedence (flag, then variable, then default). It must never open a file.
+//! Next: `app.rs`.
+
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Upper bound of a drain, as App Mesh's Envoy image had it (`LISTENER_DRAIN_WAIT_TIME_S`).
+pub const DEFAULT_DRAIN_SECONDS: u64 = 20;
+/// The range that the image accepted for it.
+const DRAIN_SECONDS: std::ops::RangeInclusive<u64> = 5..=110;
+/// More threads than this is a typing error.
+const MAX_CONCURRENCY: usize = 256;
+
+/// Weir's gateway: splits requests by weight between versions of a service.
+///
+/// Exit codes: 0 drained and done; 64 wrong usage; 78 the configuration is refused; 70 a part of the gateway died;
+/// 71 an address could not be bound.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version)]
+pub struct Cli {
+    /// Configuration file, YAML or JSON. Without it the text in GATEWAY_CONFIG is taken.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// `validate` reads the configuration, prints every error and ends.
+    #[arg(long, value_enum, default_value_t = Mode::Serve)]
+    pub mode: Mode,
+    /// Worker threads. Default: ENVOY_CONCURRENCY, else the task's CPU limit, else the cores.
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// Most seconds that a drain takes (5 to 110). Default: LISTENER_DRAIN_WAIT_TIME_S, else 20.
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_time_s: Option<u64>,
+    /// trace, debug, info, warning, error, critical or off. Default: ENVOY_LOG_LEVEL, else info.
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Write the log as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    /// Folder for the saved copy of the last weights; overrides `control.state_dir`.
+    #[arg(long, value_name = "FOLDER")]
+    pub state_dir: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Serve until a signal.
+    Serve,
+    /// Only check the configuration.
+    Validate,
+}
+
+/// What the environment says: variables of App Mesh's Envoy image that make sense here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Environment {
+    /// `GATEWAY_CONFIG`: the configuration itself.
+    pub config: Option<String>,
+    /// `ENVOY_LOG_LEVEL`.
+    pub log_level: Option<String>,
+    /// `ENVOY_CONCURRENCY`.
+    pub concurrency: Option<usize>,
+    /// `ENVOY_ADMIN_ACCESS_PORT`.
+    pub admin_port: Option<u16>,
+    /// `LISTENER_DRAIN_WAIT_TIME_S`.
+    pub drain_seconds: Option<u64>,
+    /// `APPMESH_RESOURCE_ARN`, else `APPMESH_RESOURCE_NAME`, else `APPMESH_VIRTUAL_NODE_NAME`, from `mesh/` on.
+    pub resource: Option<String>,
+    /// `APPMESH_RESOURCE_CLUSTER`, else `APPMESH_VIRTUAL_NODE_CLUSTER`.
+    pub resource_cluster: Option<String>,
+    /// `ENABLE_ENVOY_STATS_TAGS` is 1 or true.
+    pub stats_tags: bool,
+    /// Variables of that image that mean nothing here, or whose value cannot be read.
+    pub ignored: Vec<String>,
+}
+
+impl Environment {
+    /// Reads variables.
+    pub fn read(variables: impl Iterator<Item = (String, String)>) -> Self {
+        let mut found = Self::default();
+        let mut names: [Option<String>; 3] = [None, None, None];
+        let mut clusters: [Option<String>; 2] = [None, None];
+        for (name, value) in variables {
+            let value = value.trim().to_owned();
+            match name.as_str() {
+                "GATEWAY_CONFIG" => found.config = Some(value),
+                "ENVOY_LOG_LEVEL" => found.log_level = Some(value),
+                "ENVOY_CONCURRENCY" => found.number(&name, &value, |f, n| f.concurrency = Some(n)),
+                "ENVOY_ADMIN_ACCESS_PORT" => found.number(&name, &value, |f, n| f.admin_port = Some(n)),
+                "LISTENER_DRAIN_WAIT_TIME_S" => found.number(&name, &value, |f, n| f.drain_seconds = Some(n)),
+                "APPMESH_RESOURCE_ARN" => names[0] = Some(value),
+                "APPMESH_RESOURCE_NAME" => names[1] = Some(value),
+                "APPMESH_VIRTUAL_NODE_NAME" => names[2] = Some(value),
+                "APPMESH_RESOURCE_CLUSTER" => clusters[0] = Some(value),
+                "APPMESH_VIRTUAL_NODE_CLUSTER" => clusters[1] = Some(value),
+                "ENABLE_ENVOY_STATS_TAGS" => found.stats_tags = value == "1" || value == "true",
+                _ if is_of_the_image(&name) => found.ignored.push(name),
+                _ => {}
+            }
+        }
+        let resource = names.into_iter().flatten().next();
+        // An ARN carries region and account before the resource.
+        found.resource = resource.map(|text| text.rsplit(':').next().unwrap_or_default().to_owned());
+        found.resource_cluster = clusters.into_iter().flatten().next();
+        found.ignored.sort();
+        found
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, name: &str, value: &str, set: impl FnOnce(&mut Self, N)) {
+        match value.parse() {
+            Ok(number) => set(self, number),
+            Err(_) => self.ignored.push(format!("{name} (not a number in range: `{value}`)")),
+        }
+    }
+
+    /// Labels for every Prometheus series, when asked for.
+    pub fn stats_labels(&self) -> Vec<(&'static str, String)> {
+        let Some((mesh, gateway)) = self.mesh_and_gateway().filter(|_| self.stats_tags) else {
+            return Vec::new();
+        };
+        vec![("appmesh_mesh", mesh.to_owned()), ("appmesh_virtual_gateway", gateway.to_owned())]
+    }
+
+    /// Mesh and virtual gateway of the resource (`mesh/M/virtualGateway/G`), for statistics tags.
+    pub fn mesh_and_gateway(&self) -> Option<(&str, &str)> {
+        let mut parts = self.resource.as_deref()?.split('/');
+        match (parts.next()?, parts.next()?, parts.next()?, parts.next()?) {
+            ("mesh", mesh, "virtualGateway" | "virtualNode", gateway) => Some((mesh, gateway)),
+            _ => None,
+        }
+    }
+}
+
+fn is_of_the_image(name: &str) -> bool {
+    const PREFIXES: [&str; 7] =
+        ["APPMESH_", "APPNET_", "ENVOY_", "ENABLE_ENVOY_", "XRAY_", "STATSD_", "DATADOG_"];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Cli {
+    /// The log level in force.
+    pub fn level(&self, environment: &Environment) -> String {
+        self.log_level.clone().or_else(|| environment.log_level.clone()).unwrap_or_else(|| "info".to_owned())
+    }
+
+    /// The upper bound of a drain.
+    pub fn drain_time(&self, environment: &Environment) -> Duration {
+        let wanted = self.drain_time_s.or(environment.drain_seconds).unwrap_or(DEFAULT_DRAIN_SECONDS);
+        Duration::from_secs(wanted.clamp(*DRAIN_SECONDS.start(), *DRAIN_SECONDS.end()))
+    }
+
+    /// Worker threads; `cpu_limit` is the ECS task's share of CPUs, if known.
+    pub fn workers(&self, environment: &Environment, cpu_limit: Option<f64>) -> usize {
+        let of_task = cpu_limit.filter(|limit| *limit > 0.0).map(|limit| limit.ceil() as usize);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let wanted = self.concurrency.or(environment.concurrency).or(of_task).unwrap_or_else(cores);
+        wanted.clamp(1, MAX_CONCURRENCY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Environment {
+        Environment::read(pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())))
+    }
+
+    #[test]
+    fn the_resource_arn_wins_over_the_older_names_and_loses_its_account() {
+        let found = read(&[
+            ("APPMESH_VIRTUAL_NODE_NAME", "mesh/m/virtualGateway/old"),
+            ("APPMESH_RESOURCE_ARN", "arn:aws:appmesh:eu-west-1:123456789012:mesh/m/virtualGateway/g"),
+        ]);
+        assert_eq!(found.resource.as_deref(), Some("mesh/m/virtualGateway/g"));
+        assert_eq!(found.mesh_and_gateway(), Some(("m", "g")));
+    }
+
+    #[test]
+    fn a_variable_that_means_nothing_here_is_listed_and_one_of_somebody_else_is_not() {
+        let found = read(&[("ENVOY_CONCURRENCY", "many"), ("ENABLE_ENVOY_XRAY_TRACING", "1"), ("HOME", "/")]);
+        assert_eq!(found.concurrency, None);
+        assert_eq!(
+            found.ignored,
+            ["ENABLE_ENVOY_XRAY_TRACING", "ENVOY_CONCURRENCY (not a number in range: `many`)"]
+        );
+    }
+
+    #[test]
+    fn a_quarter_of_a_cpu_gives_one_worker_and_a_flag_wins() {
+        let none = Environment::default();
+        let cli = Cli::parse_from(["gateway"]);
+        assert_eq!(cli.workers(&none, Some(0.25)), 1);
+        assert_eq!(cli.workers(&none, Some(2.0)), 2);
+        let cli = Cli::parse_from(["gateway", "--concurrency", "3"]);
+        assert_eq!(cli.workers(&read(&[("ENVOY_CONCURRENCY", "5")]), Some(0.25)), 3);
+    }
+
+    #[test]
+    fn a_drain_time_out_of_range_is_brought_into_it() {
+        let none = Environment::default();
+        assert_eq!(Cli::parse_from(["gateway"]).drain_time(&none).as_secs(), 20);
+        assert_eq!(Cli::parse_from(["gateway", "--drain-time-s", "1"]).drain_time(&none).as_secs(), 5);
+    }
+}

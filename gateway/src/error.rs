@@ -1,0 +1,115 @@
+//! Why a request gets no upstream answer, and what the client sees instead.
+//!
+//! Owns the one exhaustive table from failure to status, body and response flag (Envoy 1.40's local replies).
+//! It must never write anything. Next: `request/reply.rs`.
+
+use crate::response_flags::ResponseFlags;
+
+/// A request that the gateway answers by itself, or cannot answer any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The head was refused by the codec or the checks behind it.
+    #[error("malformed request: {0}")]
+    Malformed(http1::RequestError),
+    /// The body broke the rules of its framing.
+    #[error("malformed request body")]
+    MalformedBody,
+    /// Not all of the head came in time.
+    #[error("request header timeout")]
+    HeadTimeout,
+    /// An upgrade that is not configured.
+    #[error("upgrade not configured")]
+    UpgradeRefused,
+    /// Nothing matched.
+    #[error("no route")]
+    NoRoute,
+    /// The cluster has no endpoint.
+    #[error("no healthy upstream")]
+    NoHealthyUpstream,
+    /// A circuit breaker is open.
+    #[error("circuit breaker open")]
+    Overflow,
+    /// This worker has as much in flight as it may.
+    #[error("too many requests in flight")]
+    Overloaded,
+    /// Every endpoint that was tried refused the connection.
+    #[error("connect failed")]
+    ConnectFailed,
+    /// The last endpoint that was tried did not answer the connect in time.
+    #[error("connect timeout")]
+    ConnectTimeout,
+    /// The upstream closed or reset before an answer.
+    #[error("upstream closed the connection before an answer")]
+    UpstreamTerminated,
+    /// The upstream's answer is no HTTP/1.
+    #[error("upstream protocol error")]
+    UpstreamProtocol,
+    /// The route's time was over.
+    #[error("upstream request timeout")]
+    RouteTimeout,
+    /// The client sent no byte of its body for the stream idle time.
+    #[error("stream idle timeout")]
+    IdleTimeout,
+    /// The upstream sent nothing for the stream idle time.
+    #[error("upstream stream idle timeout")]
+    UpstreamIdleTimeout,
+    /// The client left.
+    #[error("the client left")]
+    ClientGone,
+}
+
+/// What is written instead of an upstream answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// Status; 0 = nobody is left to write to.
+    pub status: u16,
+    /// text/plain; may be empty.
+    pub body: &'static str,
+    /// Why, in Envoy's flags.
+    pub flags: ResponseFlags,
+    /// Adds `x-envoy-overloaded: true`.
+    pub overloaded: bool,
+    /// The connection cannot be used afterwards.
+    pub close: bool,
+}
+
+const TERMINATION: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+const REFUSED: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+const CONNECT_TIMEOUT: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: connection timeout";
+const PROTOCOL: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
+const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+
+impl Failure {
+    /// The reply of Envoy 1.40 to this failure.
+    pub fn reply(self) -> LocalReply {
+        let plain = |status, body, flags| LocalReply { status, body, flags, overloaded: false, close: false };
+        let closing = |status, body, flags| LocalReply { close: true, ..plain(status, body, flags) };
+        let overloaded = |body, flags| LocalReply { overloaded: true, ..plain(503, body, flags) };
+        match self {
+            Self::Malformed(error) => {
+                let codec = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+                let flags = if error.from_codec() { codec } else { ResponseFlags::NONE };
+                closing(error.status(), error.body(), flags)
+            }
+            Self::MalformedBody => closing(400, "Bad Request", ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR),
+            Self::HeadTimeout => closing(408, "request header timeout", ResponseFlags::NONE),
+            Self::UpgradeRefused => closing(403, "", ResponseFlags::NONE),
+            Self::NoRoute => plain(404, "", ResponseFlags::NO_ROUTE),
+            Self::NoHealthyUpstream => plain(503, "no healthy upstream", ResponseFlags::NO_HEALTHY_UPSTREAM),
+            Self::Overflow => overloaded(OVERFLOW, ResponseFlags::UPSTREAM_OVERFLOW),
+            Self::Overloaded => overloaded("envoy overloaded", ResponseFlags::OVERLOAD),
+            Self::ConnectFailed => plain(503, REFUSED, ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
+            Self::ConnectTimeout => plain(503, CONNECT_TIMEOUT, ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
+            Self::UpstreamTerminated => plain(503, TERMINATION, ResponseFlags::UPSTREAM_TERMINATION),
+            Self::UpstreamProtocol => plain(502, PROTOCOL, ResponseFlags::UPSTREAM_PROTOCOL_ERROR),
+            Self::RouteTimeout => plain(504, "upstream request timeout", ResponseFlags::UPSTREAM_TIMEOUT),
+            Self::IdleTimeout => closing(408, "stream timeout", ResponseFlags::STREAM_IDLE_TIMEOUT),
+            Self::UpstreamIdleTimeout => plain(504, "stream timeout", ResponseFlags::STREAM_IDLE_TIMEOUT),
+            Self::ClientGone => closing(0, "", ResponseFlags::DOWNSTREAM_TERMINATION),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Phase 6 of a request: one endpoint after another until one answers.
+//!
+//! Owns the loop over endpoints and the exchange up to the head of the answer. What may be repeated: a connect that
+//! failed (nothing was sent), and a request without a body on a reused connection that ended before its first byte.
+//! It must never write to the client. Next: `h1.rs` and `h2.rs`, which bring the answer to the client.
+
+use super::headers::reuse_time;
+use super::outbox::Outbox;
+use super::record::Record;
+use super::timer::{Expired, Timer};
+use crate::cluster::balance::{self, Tried};
+use crate::cluster::{Cluster, Endpoint};
+use crate::error::Failure;
+use crate::io::Stream;
+use crate::router::weighted::{self, Excluded};
+use crate::stats::names::ClusterStat;
+use crate::upstream::UpstreamConnection;
+use crate::upstream::connect::{self, ConnectFailure};
+use crate::worker::{CAUTIOUS_READ, Worker};
+use http1::{Framing, Limits, Parsed, ResponseHead, parse_response, response_framing};
+use std::future::{Future as _, poll_fn};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// What the pipeline needs of a client while it waits for an answer, whatever the client's protocol.
+pub trait Downstream {
+    /// Moves the request's head and body upstream; ready when all of it was written.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+        to: &mut Stream,
+    ) -> Poll<Result<(), SendFailure>>;
+    /// Ready when the client has left; armed while the answer is awaited.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Where the head is put before the first poll; beginning anew drops what an earlier attempt left.
+    fn restart(&mut self) -> &mut Outbox;
+    /// The request has no body: it can be sent again.
+    fn repeatable(&self) -> bool;
+}
+
+/// Why a request could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendFailure {
+    /// The upstream takes no more; its answer may be there all the same.
+    Upstream,
+    /// The client's body broke the rules.
+    Malformed,
+    /// The client left.
+    ClientGone,
+}
+
+/// An answer whose head has arrived.
+pub struct Answer {
+    /// Where its body comes from.
+    pub connection: UpstreamConnection,
+    /// Its head as it came.
+    pub head: ResponseHead,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// All of the request was written.
+    pub request_sent: bool,
+    /// How long the connection may be kept afterwards; `None` = not at all.
+    pub reuse: Option<Duration>,
+}
+
+/// Why one attempt failed.
+enum AttemptFailure {
+    /// A reused connection ended before the first byte: it had been closed while idle.
+    Stale,
+    /// Anything else.
+    Final(Failure),
+}
+
+/// Tries endpoints of `cluster`, then of other targets of the split, until one answers.
+///
+/// # Errors
+/// [`Failure`] of the last attempt.
+pub async fn run(
+    record: &mut Record,
+    mut cluster: usize,
+    upgrade: bool,
+    client: &mut impl Downstream,
+    timer: &mut Timer,
+) -> Result<Answer, Failure> {
+    let current = record.current.clone();
+    let worker = Rc::clone(&record.worker);
+    let idempotent = client.repeatable() && is_idempotent(record.head.method()) && !upgrade;
+    let mut excluded: Excluded = 0;
+    let mut failure = Failure::NoHealthyUpstream;
+    'targets: loop {
+        if !record.enter_cluster(cluster) {
+            return Err(Failure::Overflow);
+        }
+        let here = current.clusters.get(cluster).ok_or(Failure::NoRoute)?;
+        let mut tried = Tried::default();
+        let mut fresh_only = false;
+        while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
+            let endpoint = Arc::clone(endpoint);
+            record.enter_endpoint(&endpoint);
+            let pooled = if fresh_only { None } else { worker.pools.checkout(endpoint.id, idempotent) };
+            let connection = match pooled {
+                Some(connection) => connection,
+                None => match open(&worker, here, &endpoint, client, timer).await {
+                    Ok(connection) => connection,
+                    Err(Opening::Final(failure)) => return Err(failure),
+                    Err(Opening::TryNext(next)) => {
+                        record.attempt_failed();
+                        tried.add(endpoint.id);
+                        failure = next;
+                        continue;
+                    }
+                },
+            };
+            match exchange(record, connection, client, timer).await {
+                Ok(answer) => return Ok(answer),
+                Err(AttemptFailure::Stale) if idempotent && !fresh_only => fresh_only = true,
+                Err(AttemptFailure::Stale) => {
+                    record.attempt_failed();
+                    return Err(Failure::UpstreamTerminated);
+                }
+                Err(AttemptFailure::Final(failure)) => return Err(failure),
+            }
+        }
+        // Nothing of this target accepts a connection, so nothing was sent: another target may have the request.
+        match another_target(record, &mut excluded, &worker) {
+            Some(next) => cluster = next,
+            None => break 'targets,
+        }
+    }
+    Err(failure)
+}
+
+/// RFC 9110, 9.2.2.
+fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
+
+fn pick_endpoint<'a>(cluster: &'a Cluster, tried: &Tried, worker: &Worker) -> Option<&'a Arc<Endpoint>> {
+    if tried.count() >= balance::MAX_TRIES {
+        return None;
+    }
+    let key = Arc::as_ptr(&cluster.shared).cast::<()>();
+    worker.with_position(key, |at| worker.with_rng(|rng| balance::pick(cluster, tried, at, rng)))
+}
+
+/// Another target of the same split that can answer. Only a health-aware split goes beyond the drawn target, and an
+/// overridden request never does: who names a target wants to see that one.
+fn another_target(record: &Record, excluded: &mut Excluded, worker: &Worker) -> Option<usize> {
+    let (split, _, choice) = record.chosen()?;
+    if !split.health_aware || choice.overridden {
+        return None;
+    }
+    let here = record.cluster()?;
+    let clusters = &record.current.clusters;
+    let same = |at: &usize| {
+        split.targets.get(*at).and_then(|t| clusters.get(t.cluster)).is_some_and(|c| Arc::ptr_eq(c, here))
+    };
+    for position in (0..split.targets.len()).filter(same) {
+        *excluded |= weighted::bit(position);
+    }
+    let next = worker.with_rng(|rng| weighted::pick(split, clusters, *excluded, rng))?;
+    let target = split.targets.get(next)?;
+    clusters.get(target.cluster).filter(|cluster| cluster.usable())?;
+    Some(target.cluster)
+}
+
+enum Opening {
+    TryNext(Failure),
+    Final(Failure),
+}
+
+/// Opens a connection while the client and the clock are watched.
+async fn open(
+    worker: &Rc<Worker>,
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+    client: &mut impl Downstream,
+    timer: &mut Timer,
+) -> Result<UpstreamConnection, Opening> {
+    let breakers = &cluster.config.circuit_breakers;
+    let open_now = cluster.shared.active_connections.load(Relaxed);
+    let waiting = cluster.shared.pending_requests.load(Relaxed);
+    if waiting >= breakers.max_pending_requests || open_now >= breakers.max_connections {
+        let scope = &cluster.shared.stats.scope;
+        scope.inc(worker.shard, ClusterStat::UpstreamRqPendingOverflow);
+        if open_now >= breakers.max_connections {
+            scope.inc(worker.shard, ClusterStat::UpstreamCxOverflow);
+        }
+        return Err(Opening::Final(Failure::Overflow));
+    }
+    let connecting = connect::connect(worker, cluster, endpoint);
+    tokio::pin!(connecting);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(|failure| match failure {
+                ConnectFailure::Failed => Opening::TryNext(Failure::ConnectFailed),
+                ConnectFailure::TimedOut => Opening::TryNext(Failure::ConnectTimeout),
+            }));
+        }
+        if client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Opening::Final(Failure::ClientGone)));
+        }
+        timer.poll(cx).map(|expired| Err(Opening::Final(expiry(expired, true))))
+    })
+    .await
+}
+
+/// `sent`: the client has done its part.
+fn expiry(expired: Expired, sent: bool) -> Failure {
+    match expired {
+        Expired::Whole => Failure::RouteTimeout,
+        Expired::Idle if sent => Failure::UpstreamIdleTimeout,
+        Expired::Idle => Failure::IdleTimeout,
+    }
+}
+
+/// Sends the request and waits for the head of the answer.
+async fn exchange(
+    record: &mut Record,
+    mut connection: UpstreamConnection,
+    client: &mut impl Downstream,
+    timer: &mut Timer,
+) -> Result<Answer, AttemptFailure> {
+    let worker = Rc::clone(&record.worker);
+    let out = client.restart();
+    http1::write_request_head(out.buffer(), record.head.method(), record.head.target(), &record.head.fields);
+    connection.busy = true;
+    let mut head = worker.take_response();
+    let mut reading =
+        Reading { sent: false, write_failed: false, sent_at: Instant::now(), limits: limits(record) };
+    let got =
+        poll_fn(|cx| reading.poll(cx, &worker, &mut connection, &mut head, (&mut *client, &mut *timer)))
+            .await;
+    if let Err(failure) = got {
+        worker.give_response(head);
+        if !matches!(failure, AttemptFailure::Stale | AttemptFailure::Final(Failure::ClientGone)) {
+            record.attempt_failed();
+        }
+        return Err(failure);
+    }
+    record.service_time = Some(reading.sent_at.elapsed());
+    let framing = match response_framing(&head, record.head.method() == "HEAD") {
+        Ok(framing) => framing,
+        Err(_) => {
+            record.attempt_failed();
+            return Err(AttemptFailure::Final(Failure::UpstreamProtocol));
+        }
+    };
+    let reuse = if framing == Framing::UntilClose { None } else { reuse_time(&head.fields, head.http10) };
+    Ok(Answer { connection, head, framing, request_sent: reading.sent, reuse })
+}
+
+fn limits(record: &Record) -> Limits {
+    let default = Limits::default();
+    let most = record.manager().map_or(default.max_headers, |manager| manager.config.max_headers_count);
+    Limits { max_headers: most, ..default }
+}
+
+/// Where the exchange of one attempt stands.
+struct Reading {
+    sent: bool,
+    write_failed: bool,
+    sent_at: Instant,
+    limits: Limits,
+}
+
+impl Reading {
+    fn poll<D: Downstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        connection: &mut UpstreamConnection,
+        head: &mut ResponseHead,
+        (client, timer): (&mut D, &mut Timer),
+    ) -> Poll<Result<(), AttemptFailure>> {
+        let fail = |failure| Poll::Ready(Err(AttemptFailure::Final(failure)));
+        if !self.sent && !self.write_failed {
+            match client.poll_send(cx, timer, &mut connection.stream) {
+                Poll::Ready(Ok(())) => {
+                    self.sent = true;
+                    self.sent_at = Instant::now();
+                }
+                Poll::Ready(Err(SendFailure::Upstream)) => self.write_failed = true,
+                Poll::Ready(Err(SendFailure::Malformed)) => return fail(Failure::MalformedBody),
+                Poll::Ready(Err(SendFailure::ClientGone)) => return fail(Failure::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        if self.sent && client.poll_gone(cx).is_ready() {
+            return fail(Failure::ClientGone);
+        }
+        match self.poll_head(cx, worker, connection, head) {
+            Poll::Ready(result) => {
+                timer.touch();
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                timer.poll(cx).map(|expired| Err(AttemptFailure::Final(expiry(expired, self.sent))))
+            }
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        connection: &mut UpstreamConnection,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), AttemptFailure>> {
+        loop {
+            let read = worker.with_scratch(|scratch| {
+                let Some(space) = scratch.get_mut(..CAUTIOUS_READ) else { return Poll::Pending };
+                match connection.stream.poll_read(cx, space) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Err(_)) => Poll::Ready(None),
+                    Poll::Ready(Ok(count)) => {
+                        let got = space.get(..count).filter(|got| !got.is_empty());
+                        if got.is_some() && connection.leftover.capacity() == 0 {
+                            connection.leftover = worker.take_buffer();
+                        }
+                        Poll::Ready(got.map(|got| connection.leftover.extend_from_slice(got)))
+                    }
+                }
+            });
+            let Poll::Ready(read) = read else { return Poll::Pending };
+            if read.is_none() {
+                return Poll::Ready(Err(self.ended(connection)));
+            }
+            match self.parse(connection, head) {
+                Ok(true) => return Poll::Ready(Ok(())),
+                Ok(false) => {}
+                Err(()) => return Poll::Ready(Err(AttemptFailure::Final(Failure::UpstreamProtocol))),
+            }
+        }
+    }
+
+    /// The upstream ended or reset without a whole head.
+    fn ended(&self, connection: &UpstreamConnection) -> AttemptFailure {
+        if !connection.leftover.is_empty() {
+            AttemptFailure::Final(Failure::UpstreamProtocol)
+        } else if connection.reused {
+            AttemptFailure::Stale
+        } else {
+            AttemptFailure::Final(Failure::UpstreamTerminated)
+        }
+    }
+
+    /// True when the head of the final answer is complete; interim answers are passed over (100 and 103 are
+    /// swallowed as Envoy does).
+    fn parse(&self, connection: &mut UpstreamConnection, head: &mut ResponseHead) -> Result<bool, ()> {
+        loop {
+            match parse_response(&connection.leftover, &self.limits, head) {
+                Ok(Parsed::Partial) => return Ok(false),
+                Ok(Parsed::Complete(length)) => {
+                    connection.leftover.drain(..length);
+                    if head.status >= 200 || head.status == 101 {
+                        return Ok(true);
+                    }
+                    head.clear();
+                }
+                Err(_) => return Err(()),
+            }
+        }
+    }
+}
