@@ -63,7 +63,11 @@ enum Chunk {
     Garbage { line: usize, cr: bool },
     /// After the CR that follows the data.
     DataLf,
-    /// After the last chunk.
+    /// After the last chunk: an empty line or the first trailer line.
+    Last,
+    /// After the CR of that empty line.
+    LastLf,
+    /// In the trailer lines.
     Trailers,
 }
 
@@ -97,9 +101,7 @@ impl BodyDecoder {
                 self.state = if left == 0 { State::Done } else { State::Length(left) };
                 Ok(Step { consumed: taken, data: 0..taken, done: left == 0 })
             }
-            State::Chunk(chunk) => self.decode_chunks(chunk, input).inspect_err(|error| {
-                self.state = State::Failed(*error);
-            }),
+            State::Chunk(chunk) => self.decode_chunks(chunk, input),
         }
     }
 
@@ -136,13 +138,12 @@ impl BodyDecoder {
         }
     }
 
-    /// The trailers of a chunked body that is done, the forbidden ones left out. None when there were no trailer
-    /// lines.
+    /// The trailers of a chunked body that is done, the forbidden ones left out. None when there is none.
     pub fn trailers(&mut self) -> Option<&mut Fields> {
-        match self.state {
-            State::Done => self.trailers.as_mut().map(|trailers| trailers.fields()),
-            _ => None,
+        if self.state != State::Done {
+            return None;
         }
+        self.trailers.as_mut().map(|trailers| trailers.fields()).filter(|fields| !fields.is_empty())
     }
 
     fn decode_chunks(&mut self, mut chunk: Chunk, input: &[u8]) -> Result<Step, BodyError> {
@@ -160,52 +161,55 @@ impl BodyDecoder {
                 continue;
             }
             at += 1;
-            if chunk == Chunk::Trailers {
-                if self.trailer_byte(byte)? {
+            match self.framing_byte(chunk, byte) {
+                Ok(Some(next)) => chunk = next,
+                Ok(None) => {
                     self.state = State::Done;
                     return Ok(Step { consumed: at, data, done: true });
                 }
-                continue;
+                Err(error) => {
+                    self.state = State::Failed(error);
+                    // Data before the fault are given first; the byte at fault stays, so the next call tells.
+                    let step = Step { consumed: at - 1, data, done: false };
+                    return if step.data.is_empty() { Err(error) } else { Ok(step) };
+                }
             }
-            chunk = self.framing_byte(chunk, byte)?;
         }
         self.state = State::Chunk(chunk);
         Ok(Step { consumed: at, data, done: false })
     }
 
-    fn framing_byte(&self, chunk: Chunk, byte: u8) -> Result<Chunk, BodyError> {
-        match chunk {
-            Chunk::Size { size, digits, line } => size_byte(size, digits, line, byte),
-            Chunk::Blanks { size, line } => blank_byte(size, line, byte),
-            Chunk::Extension { size, line } => match byte {
-                b'\r' => Ok(Chunk::SizeLf { size }),
-                _ if is_value_byte(byte) => Ok(Chunk::Extension { size, line: longer(line)? }),
-                _ => Err(BodyError::ChunkLine),
-            },
-            Chunk::SizeLf { size } => match (byte, size) {
-                (b'\n', 0) => Ok(Chunk::Trailers),
-                (b'\n', size) => Ok(Chunk::Data(size)),
-                _ => Err(BodyError::ChunkLine),
-            },
-            Chunk::DataCr => match byte {
-                b'\r' => Ok(Chunk::DataLf),
-                _ if self.lenient && byte != b'\n' => Ok(Chunk::Garbage { line: 0, cr: false }),
-                _ => Err(BodyError::ChunkEnd),
-            },
-            Chunk::DataLf if byte == b'\n' => Ok(CHUNK_START),
-            Chunk::DataLf => Err(BodyError::ChunkEnd),
-            Chunk::Garbage { line, cr } => match byte {
-                b'\n' if cr => Ok(CHUNK_START),
-                b'\n' => Err(BodyError::ChunkEnd),
-                _ => Ok(Chunk::Garbage { line: longer(line)?, cr: byte == b'\r' }),
-            },
-            Chunk::Data(_) | Chunk::Trailers => Ok(chunk),
-        }
-    }
-
-    /// Whether this byte ended the trailer section.
-    fn trailer_byte(&mut self, byte: u8) -> Result<bool, BodyError> {
-        self.trailers.get_or_insert_default().byte(byte)
+    /// The state after this byte, which is none of the data; None when it was the last of the body.
+    fn framing_byte(&mut self, chunk: Chunk, byte: u8) -> Result<Option<Chunk>, BodyError> {
+        let next = match chunk {
+            Chunk::Size { size, digits, line } => size_byte(size, digits, line, byte)?,
+            Chunk::Blanks { size, line } => blank_byte(size, line, byte)?,
+            Chunk::Extension { size, .. } if byte == b'\r' => Chunk::SizeLf { size },
+            Chunk::Extension { size, line } if is_value_byte(byte) => {
+                Chunk::Extension { size, line: longer(line)? }
+            }
+            Chunk::Extension { .. } => return Err(BodyError::ChunkLine),
+            Chunk::SizeLf { size: 0 } if byte == b'\n' => Chunk::Last,
+            Chunk::SizeLf { size } if byte == b'\n' => Chunk::Data(size),
+            Chunk::SizeLf { .. } => return Err(BodyError::ChunkLine),
+            Chunk::DataCr if byte == b'\r' => Chunk::DataLf,
+            Chunk::DataCr if self.lenient && byte != b'\n' => Chunk::Garbage { line: 0, cr: false },
+            Chunk::DataLf if byte == b'\n' => CHUNK_START,
+            Chunk::Garbage { cr: true, .. } if byte == b'\n' => CHUNK_START,
+            Chunk::Garbage { line, .. } if byte != b'\n' => {
+                Chunk::Garbage { line: longer(line)?, cr: byte == b'\r' }
+            }
+            Chunk::DataCr | Chunk::DataLf | Chunk::Garbage { .. } => return Err(BodyError::ChunkEnd),
+            Chunk::Last if byte == b'\r' => Chunk::LastLf,
+            Chunk::LastLf if byte == b'\n' => return Ok(None),
+            Chunk::LastLf => return Err(BodyError::Trailer),
+            Chunk::Last | Chunk::Trailers => {
+                let ended = self.trailers.get_or_insert_default().byte(byte)?;
+                return Ok((!ended).then_some(Chunk::Trailers));
+            }
+            Chunk::Data(_) => chunk,
+        };
+        Ok(Some(next))
     }
 }
 

@@ -101,7 +101,7 @@ impl Found {
 }
 
 /// `1*DIGIT` that fits 64 bits. `str::parse` would take a sign.
-fn decimal(value: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

@@ -11,7 +11,7 @@ use httparse::{Header, ParserConfig, Status};
 use crate::check::check_request;
 use crate::error::{RequestError, ResponseError};
 use crate::fields::Fields;
-use crate::framing::is_bodiless;
+use crate::framing::{decimal, is_bodiless};
 use crate::head::{RequestHead, ResponseHead};
 use crate::repair::{self, Repaired};
 
@@ -207,7 +207,7 @@ fn split_request_into<const LINES: usize>(
     let taken = match config.parse_request_with_uninit_headers(&mut request, window, lines) {
         Ok(Status::Complete(taken)) => taken,
         Ok(Status::Partial) => return Ok(Parsed::Partial),
-        Err(error) => return Err(request_error(error, window)),
+        Err(error) => return request_error(error, window, rules.lenient),
     };
     into.clear();
     into.set_method(request.method.unwrap_or_default());
@@ -228,28 +228,31 @@ fn push_all(fields: &mut Fields, lines: &[Header<'_>]) {
     }
 }
 
-fn request_error(error: httparse::Error, window: &[u8]) -> RequestError {
+fn request_error(error: httparse::Error, window: &[u8], lenient: bool) -> Result<Parsed, RequestError> {
     match error {
-        httparse::Error::HeaderName => RequestError::HeaderName,
-        httparse::Error::HeaderValue => RequestError::HeaderValue,
-        httparse::Error::TooManyHeaders => RequestError::TooManyHeaders,
-        httparse::Error::Version if names_another_version(window) => RequestError::Version,
-        _ => RequestError::RequestLine,
+        httparse::Error::HeaderName => Err(RequestError::HeaderName),
+        httparse::Error::HeaderValue => Err(RequestError::HeaderValue),
+        httparse::Error::TooManyHeaders => Err(RequestError::TooManyHeaders),
+        httparse::Error::Version => version_error(window, lenient),
+        _ => Err(RequestError::RequestLine),
     }
 }
 
-/// Whether what `httparse` took for a bad version is `HTTP/` digit `.` digit at the end of the request line (then
-/// Envoy answers 426), or anything else (then the line is malformed).
-fn names_another_version(window: &[u8]) -> bool {
-    let mut lines = window.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).skip(2);
-    let version = words.next().unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => {
-            major.is_ascii_digit() && minor.is_ascii_digit() && words.next().is_none()
+/// What `httparse` takes for a bad version is `HTTP/` digit `.` digit at the end of the request line (then Envoy
+/// answers 426), or anything else (then the line is malformed), or not to be told before the line is complete.
+fn version_error(window: &[u8], lenient: bool) -> Result<Parsed, RequestError> {
+    let mut lines = window.split_inclusive(|byte| *byte == b'\n');
+    let line = lines.find(|line| !matches!(*line, b"\n" | b"\r\n")).unwrap_or_default();
+    let Some(line) = line.strip_suffix(b"\n") else { return Ok(Parsed::Partial) };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|byte| *byte == b' ').filter(|word| !(lenient && word.is_empty())).skip(2);
+    match (words.next().unwrap_or_default(), words.next()) {
+        ([b'H', b'T', b'T', b'P', b'/', major, b'.', minor], None)
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(RequestError::Version)
         }
-        _ => false,
+        _ => Err(RequestError::RequestLine),
     }
 }
 
@@ -281,16 +284,14 @@ fn read_response<const LINES: usize>(
 }
 
 fn put_lengths_right(head: &mut ResponseHead) {
-    let mut lengths = head.fields.get_all("content-length");
-    let Some(first) = lengths.next() else { return };
+    let mut lengths = head.fields.get_all("content-length").map(decimal);
+    let Some(Some(first)) = lengths.next() else { return };
     let (mut repeated, mut equal) = (false, true);
     for length in lengths {
         repeated = true;
-        equal &= length == first;
+        equal &= length == Some(first);
     }
-    let drop_all =
-        is_bodiless(head.status) && equal && !first.is_empty() && first.iter().all(|byte| *byte == b'0');
-    if drop_all {
+    if first == 0 && equal && is_bodiless(head.status) {
         head.fields.remove("content-length");
     } else if repeated && equal {
         let mut kept = false;

@@ -82,7 +82,14 @@ fn split<'a>(method: &str, target: &'a str) -> Result<Target<'a>, RequestError> 
 }
 
 fn authority_form(target: &str) -> Result<Target<'_>, RequestError> {
-    if target.is_empty() || !is_authority(target.as_bytes()) {
+    let (host, port) = target.rsplit_once(':').ok_or(RequestError::Target)?;
+    let numeric = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    // A colon belongs into a host only as part of an address in brackets.
+    let host_fits = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.is_some_and(|address| !address.is_empty() && !address.contains(']')),
+        None => !host.is_empty() && !host.contains(':'),
+    };
+    if !numeric || !host_fits || !is_authority(host.as_bytes()) {
         return Err(RequestError::Target);
     }
     Ok(Target { form: TargetForm::Authority, authority: Some(target), path: Cow::Borrowed("") })

@@ -59,9 +59,15 @@ const FORBIDDEN: [&str; 40] = [
     "x-request-id",
 ];
 
-/// Whether a field of this name (in lower case) may be sent as a trailer.
+/// Prefixes of names that speak of the client or of the gateway itself.
+const FORBIDDEN_PREFIXES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
+
+/// Whether a field of this name (in any case) may be sent as a trailer.
 pub fn may_be_trailer(name: &str) -> bool {
-    !FORBIDDEN.contains(&name) && !name.starts_with("x-forwarded-") && !name.starts_with("x-envoy-")
+    let begins =
+        |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+        && !FORBIDDEN_PREFIXES.iter().any(|prefix| begins(prefix))
 }
 
 /// Collects trailer lines byte by byte.
@@ -97,14 +103,9 @@ impl Trailers {
             return Err(BodyError::TrailersTooLong);
         }
         let (name, value) = split(line)?;
-        let before = self.fields.len();
-        self.fields.push(name, value);
-        // Asked of the stored name, which is in lower case.
-        let mut index = 0;
-        self.fields.retain(|name, _| {
-            index += 1;
-            index <= before || may_be_trailer(name)
-        });
+        if may_be_trailer(name) {
+            self.fields.push(name, value);
+        }
         self.line.clear();
         Ok(false)
     }
