@@ -59,3 +59,32 @@ pub fn run() -> Result<bool> {
     }
     Ok(found.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words in backticks that start with a folder of the workspace.
+    fn named_paths(text: &str) -> Vec<&str> {
+        let folders = ["gateway/", "control/", "loadtest/", "config/", "crates/", "xtask/", "docs/"];
+        text.split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| folders.iter().any(|folder| word.starts_with(folder)))
+            .collect()
+    }
+
+    #[test]
+    fn the_tour_and_the_readme_name_only_what_exists() {
+        let root = workspace::root().unwrap();
+        for document in ["docs/ARCHITECTURE.md", "docs/STYLE.md", "README.md", "config/ecs/README.md"] {
+            let text = std::fs::read_to_string(root.join(document)).unwrap();
+            for path in named_paths(&text) {
+                assert!(root.join(path).exists(), "{document} names `{path}`, which does not exist");
+            }
+        }
+        assert!(
+            !named_paths(&std::fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap()).is_empty()
+        );
+    }
+}
