@@ -14,9 +14,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::clock::{DEADLINE, within};
+use crate::clock::{DEADLINE, real_sleep, within};
 use crate::net::reset_on_drop;
 use crate::wire::{Framing, Head, MAX_KEPT, Wire};
+
+/// Between two questions of [`poll`]: short beside what is waited for, long beside the question.
+const POLL_PAUSE: Duration = Duration::from_millis(20);
+/// How long [`poll`] asks: the slowest thing polled for is a program's start.
+pub const POLL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One answer as it came off the wire.
 #[derive(Clone, Debug)]
@@ -295,6 +300,25 @@ pub async fn once(
     let mut all = vec![("connection", "close")];
     all.extend_from_slice(headers);
     RawClient::connect(addr).await?.request(method, target, &all, body).await
+}
+
+/// Asks again and again, on a new connection each time, until the answer is as wanted: for states that no event tells of.
+///
+/// # Errors
+/// When it has not been within [`POLL_DEADLINE`]; the error shows the last answer.
+pub async fn poll(addr: SocketAddr, target: &str, wanted: impl Fn(&Response) -> bool) -> Result<Response> {
+    let mut last = None;
+    let asking = async {
+        loop {
+            match get(addr, target).await {
+                Ok(answer) if wanted(&answer) => return answer,
+                other => last = Some(other.map(|answer| format!("{} {}", answer.status, answer.text()))),
+            }
+            real_sleep(POLL_PAUSE).await;
+        }
+    };
+    let answer = within(POLL_DEADLINE, "the wanted answer", asking).await;
+    answer.with_context(|| format!("http://{addr}{target} last answered {last:?}"))
 }
 
 /// An answer of the HTTP/2 client.

@@ -5,14 +5,17 @@
 //! count its own thread's allocations), and stops when it is dropped.
 //!
 //! Reading order: [`host`] (the thread each part lives in), [`wire`] (reading HTTP/1.1 off a socket), [`upstream`] and [`client`]
-//! (both ends of a gateway under test), [`standin`] (Cloud Map, App Mesh, ECS).
+//! (both ends of a gateway under test), [`standin`] (Cloud Map, App Mesh, ECS), [`alb`], [`dns`], [`process`].
 
 #![forbid(unsafe_code)]
 
+pub mod alb;
 pub mod client;
 pub mod clock;
+pub mod dns;
 pub mod host;
 pub mod net;
+pub mod process;
 pub mod standin;
 pub mod upstream;
 pub mod wire;

@@ -67,7 +67,7 @@ impl Conn {
     async fn serve(mut self) -> Result<()> {
         for nth in 1.. {
             let keep_alive = *lock(&self.shared.keep_alive);
-            let head = match keep_alive.idle {
+            let head = match keep_alive.idle.filter(|_| nth > 1) {
                 None => self.wire.head().await,
                 Some(idle) => match tokio::time::timeout(idle, self.wire.head()).await {
                     Ok(head) => head,

@@ -97,7 +97,7 @@ impl Seen {
 pub struct KeepAlive {
     /// Close after this many requests of a connection.
     pub max_requests: Option<u64>,
-    /// Close after this long without a request.
+    /// Close after this long without a further request.
     pub idle: Option<Duration>,
     /// Say so: `connection: close` on the last answer, `keep-alive: timeout=N` on the others.
     pub announce: bool,
