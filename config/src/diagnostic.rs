@@ -207,13 +207,16 @@ fn split_lines(text: &str) -> Vec<&str> {
 /// The candidate that was probably meant: other letter case, camelCase, or a few edits away.
 pub fn did_you_mean<'c>(found: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let wanted = snake_case(found);
-    let most = 1 + wanted.chars().count() / 4;
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &snake_case(candidate)), candidate))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    let distance_to = |candidate: &'c str| {
+        let candidate_form = snake_case(candidate);
+        let length = wanted.chars().count().max(candidate_form.chars().count());
+        // One edit turns `v1` into `v2`: short words are taken only when they differ in form alone.
+        let most = if length < 4 { 0 } else { 1 + length / 4 };
+        let distance = strsim::damerau_levenshtein(&wanted, &candidate_form);
+        (distance <= most).then_some((distance, candidate))
+    };
+    let close = candidates.into_iter().filter_map(distance_to);
+    close.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
 fn snake_case(name: &str) -> String {

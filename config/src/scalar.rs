@@ -65,8 +65,13 @@ pub(crate) fn plain_to_json(text: &str) -> serde_json::Value {
     match classify(text) {
         Plain::Null => serde_json::Value::Null,
         Plain::Bool(value) => value.into(),
-        Plain::Integer | Plain::Float => serde_json::from_str(text.strip_prefix('+').unwrap_or(text))
-            .unwrap_or_else(|_| serde_json::Value::String(text.to_owned())),
+        // JSON knows no leading zeros and no plus sign; a number out of its range stays text.
+        Plain::Integer | Plain::Float => match whole(text) {
+            Ok(value) => value.into(),
+            Err(_) => {
+                serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned()))
+            }
+        },
         Plain::Text => text.into(),
     }
 }

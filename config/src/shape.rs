@@ -160,7 +160,7 @@ pub fn check(node: &Node, kind: &Kind, path: &str, mark: Mark, out: &mut Collect
     {
         let cure =
             format!("write {}, or remove the line; look at the indentation of the lines below", wanted(kind));
-        out.report(path, node.mark, "no value is given", cure);
+        out.report(path, mark, "no value is given", cure);
         return;
     }
     match (kind, &node.value) {
@@ -222,15 +222,18 @@ fn check_object(
     mark: Mark,
     out: &mut Collector<'_>,
 ) {
+    // A misspelt field is one error, not a missing one as well.
+    let mut meant = Vec::new();
     for entry in entries {
         let path = join(path, &entry.key);
         match shape.field(&entry.key) {
             Some(field) => check(&entry.value, &field.kind, &path, entry.key_mark, out),
-            None => unknown_field(entry, shape, &path, out),
+            None => meant.extend(unknown_field(entry, shape, &path, out)),
         }
     }
     for field in shape.fields {
-        if field.need == Need::Required && node.get(field.name).is_none() {
+        let absent = node.get(field.name).is_none() && !meant.contains(&field.name);
+        if field.need == Need::Required && absent {
             let cure = format!("add `{}:` with {}. {}", field.name, wanted(&field.kind), field.doc);
             let text = format!("`{}` is missing", field.name);
             out.report(&join(path, field.name), mark, text, cure);
@@ -240,7 +243,7 @@ fn check_object(
         let names = group.fields.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let mut given = entries.iter().filter(|entry| group.fields.contains(&entry.key.as_str()));
         match (given.next(), given.next()) {
-            (None, _) if group.required => {
+            (None, _) if group.required && !group.fields.iter().any(|name| meant.contains(name)) => {
                 out.report(path, mark, format!("one of {names} is missing"), "add exactly one of them");
             }
             (Some(first), Some(second)) => out.report(
@@ -254,9 +257,11 @@ fn check_object(
     }
 }
 
-fn unknown_field(entry: &Entry, shape: &Shape, path: &str, out: &mut Collector<'_>) {
+/// Reports a field that the table does not have; returns the one that was probably meant.
+fn unknown_field(entry: &Entry, shape: &Shape, path: &str, out: &mut Collector<'_>) -> Option<&'static str> {
     let names = || shape.fields.iter().map(|field| field.name);
-    let cure = if let Some(meant) = did_you_mean(&entry.key, names()) {
+    let meant = did_you_mean(&entry.key, names());
+    let cure = if let Some(meant) = meant {
         format!("did you mean `{meant}`?")
     } else if let Some((_, hint)) = HINTS.iter().find(|(name, _)| *name == entry.key) {
         (*hint).to_owned()
@@ -264,6 +269,7 @@ fn unknown_field(entry: &Entry, shape: &Shape, path: &str, out: &mut Collector<'
         format!("known here: {}", names().collect::<Vec<_>>().join(", "))
     };
     out.report(path, entry.key_mark, format!("unknown field `{}`", shorten(&entry.key)), cure);
+    meant
 }
 
 /// A type in words, with its article.

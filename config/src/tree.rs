@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::diagnostic::{Collector, Mark};
+use crate::scalar::{plain_to_json, shorten};
+use crate::shape::join;
 
 /// Deepest nesting; our deepest field is at 16, and every walk over the tree is recursive.
 pub const MAX_DEPTH: usize = 48;
@@ -188,7 +190,6 @@ struct Builder {
 struct Frame {
     mark: Mark,
     anchor: usize,
-    /// The number of the last alias or value seen is not kept: only what is needed to close the frame.
     content: Content,
 }
 
@@ -318,29 +319,25 @@ impl Builder {
     }
 
     /// Puts a finished value where it belongs.
-    fn finish(&mut self, mut node: Node, anchor: usize, out: &mut Collector<'_>) -> Result<(), Fault> {
+    fn finish(&mut self, node: Node, anchor: usize, out: &mut Collector<'_>) -> Result<(), Fault> {
         if anchor != 0 {
             let cost = node.cost();
             // The kept copy counts too, or nested anchors would cost depth times size.
             self.spend(cost.nodes, cost.bytes, node.mark)?;
             self.anchors.insert(anchor, (node.clone(), cost));
         }
-        match self.stack.last_mut().map(|frame| &mut frame.content) {
-            None => self.root = Some(node),
-            Some(Content::List(items)) => items.push(node),
-            Some(Content::Map { entries, seen, key }) => {
+        let Some((frame, above)) = self.stack.split_last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut frame.content {
+            Content::List(items) => items.push(node),
+            Content::Map { entries, seen, key } => {
                 let Some((key, key_mark)) = key.take() else { return Ok(()) };
-                if matches!(&node.value, Value::Scalar { text, quoted: false } if text.is_empty()) {
-                    // A value that is not there has no place of its own.
-                    node.mark = key_mark;
-                }
                 if let Some(first) = seen.get(&key) {
-                    out.report(
-                        "",
-                        key_mark,
-                        format!("`{}` is given twice", crate::scalar::shorten(&key)),
-                        format!("it is already given in line {first}: keep one of the two"),
-                    );
+                    let cure = format!("it is already given in line {first}: keep one of the two");
+                    let message = format!("`{}` is given twice", shorten(&key));
+                    out.report(&join(&path_of(above), &key), key_mark, message, cure);
                     return Ok(());
                 }
                 seen.insert(key.clone(), key_mark.line);
@@ -349,6 +346,18 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+/// Where the value lies that is being read inside these frames.
+fn path_of(frames: &[Frame]) -> String {
+    let mut path = String::new();
+    for frame in frames {
+        path = match &frame.content {
+            Content::List(items) => format!("{path}[{}]", items.len()),
+            Content::Map { key, .. } => join(&path, key.as_ref().map_or("", |(key, _)| key)),
+        };
+    }
+    path
 }
 
 fn refuse_tag(tagged: bool, mark: Mark) -> Result<(), Fault> {
@@ -367,7 +376,7 @@ impl Node {
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Scalar { text, quoted: true } => serde_json::Value::String(text.clone()),
-            Value::Scalar { text, quoted: false } => crate::scalar::plain_to_json(text),
+            Value::Scalar { text, quoted: false } => plain_to_json(text),
             Value::List(items) => items.iter().map(Self::to_json).collect(),
             Value::Map(entries) => {
                 entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect()
