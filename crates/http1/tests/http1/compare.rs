@@ -193,3 +193,44 @@ pub fn chunks(input: &[u8]) {
         Verdict::Partial => assert!(got.error.is_none() && !got.done, "{got:?} of {shown}"),
     }
 }
+
+/// The verdict on a request head, and the head, are the same however its input is cut.
+pub fn request_in_pieces(input: &[u8], lenient: bool, pieces: &[&[u8]]) {
+    let mut whole = RequestHead::default();
+    let expected = parse_request(input, &Limits::default(), lenient, &mut whole);
+    let mut head = RequestHead::default();
+    let mut arrived = 0;
+    for piece in pieces {
+        arrived += piece.len();
+        let got = parse_request(&input[..arrived], &Limits::default(), lenient, &mut head);
+        if got == Ok(Parsed::Partial) {
+            continue;
+        }
+        assert_eq!(got, expected, "{}", input.escape_ascii());
+        if got.is_ok() {
+            assert_eq!((head.method(), head.target()), (whole.method(), whole.target()));
+            assert_eq!(head.fields, whole.fields);
+        }
+        return;
+    }
+    // A head that is wrong and incomplete may be refused only when more of it comes.
+    if expected != Ok(Parsed::Partial) {
+        let incomplete = matches!(reference::request(input), Verdict::Partial);
+        assert!(incomplete, "{expected:?} is never said of {}", input.escape_ascii());
+    }
+}
+
+/// The verdict on a chunked body, its data and its trailers are the same however its input is cut.
+pub fn chunks_in_pieces(input: &[u8], lenient: bool, pieces: &[&[u8]]) {
+    let decoder = || BodyDecoder::new(Framing::Chunked, lenient);
+    let whole = decode(&mut decoder(), [input]);
+    let split = decode(&mut decoder(), pieces.iter().copied());
+    assert_eq!(
+        (&split.data, split.done, split.error),
+        (&whole.data, whole.done, whole.error),
+        "{}",
+        input.escape_ascii()
+    );
+    assert_eq!(split.trailers, whole.trailers, "{}", input.escape_ascii());
+    assert!(whole.error.is_some() || split.consumed == whole.consumed);
+}

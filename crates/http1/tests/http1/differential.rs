@@ -1,6 +1,5 @@
 //! The codec against the reference parser, on generated and on mutated messages, whole and in pieces.
 
-use http1::{BodyDecoder, Framing, Limits, Parsed, RequestHead, parse_request};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -82,28 +81,7 @@ fn a_request_head_means_the_same_in_any_split() {
             generate::mutate(rng, &mut input);
         }
         let lenient = rng.random();
-        let mut whole = RequestHead::default();
-        let expected = parse_request(&input, &Limits::default(), lenient, &mut whole);
-        let mut head = RequestHead::default();
-        let mut arrived = 0;
-        for piece in generate::pieces(rng, &input) {
-            arrived += piece.len();
-            let got = parse_request(&input[..arrived], &Limits::default(), lenient, &mut head);
-            if got == Ok(Parsed::Partial) {
-                continue;
-            }
-            assert_eq!(got, expected, "{}", input.escape_ascii());
-            if got.is_ok() {
-                assert_eq!((head.method(), head.target()), (whole.method(), whole.target()));
-                assert_eq!(head.fields, whole.fields);
-            }
-            return;
-        }
-        // A head that is wrong and incomplete may be refused only when more of it comes.
-        if expected != Ok(Parsed::Partial) {
-            let complete = !matches!(reference::request(&input), Verdict::Partial);
-            assert!(!complete, "{expected:?} is never said of {}", input.escape_ascii());
-        }
+        compare::request_in_pieces(&input, lenient, &generate::pieces(rng, &input));
     });
 }
 
@@ -115,16 +93,6 @@ fn a_chunked_body_means_the_same_in_any_split() {
             generate::mutate(rng, &mut input);
         }
         let lenient = rng.random();
-        let whole = compare::decode(&mut BodyDecoder::new(Framing::Chunked, lenient), [input.as_slice()]);
-        let pieces = generate::pieces(rng, &input);
-        let split = compare::decode(&mut BodyDecoder::new(Framing::Chunked, lenient), pieces);
-        assert_eq!(
-            (&split.data, split.done, split.error),
-            (&whole.data, whole.done, whole.error),
-            "{}",
-            input.escape_ascii()
-        );
-        assert_eq!(split.trailers, whole.trailers, "{}", input.escape_ascii());
-        assert!(whole.error.is_some() || split.consumed == whole.consumed);
+        compare::chunks_in_pieces(&input, lenient, &generate::pieces(rng, &input));
     });
 }
