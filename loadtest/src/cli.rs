@@ -4,6 +4,7 @@
 //! command line is wrong. Next: `drive.rs` for `split` and `run`, `upstream.rs` for `upstream`.
 
 mod args;
+mod change;
 mod send;
 mod serve;
 
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
     let code = match cli.verb {
         args::Verb::Split(args) => runtime.block_on(send::split(args)),
         args::Verb::Run(args) => runtime.block_on(send::run(args)),
+        args::Verb::Switch(args) => runtime.block_on(change::switch(args)),
         args::Verb::Upstream(args) => runtime.block_on(serve::upstream(args)),
     };
     match code {

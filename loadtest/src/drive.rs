@@ -8,7 +8,7 @@
 
 use crate::client::{Client, Failure, Protocol, Recipe, SharedLine};
 use crate::identify::Identify;
-use crate::record::{Recorder, Sample, Seen};
+use crate::record::{Recorder, Sample, Seen, Trace};
 use crate::schedule::Schedule;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,8 @@ pub struct Stream {
     pub time_limit: Duration,
     /// How to tell the versions apart.
     pub identify: Identify,
+    /// Whether to keep who answered each request.
+    pub trace: bool,
 }
 
 /// Why a run ended before its last request.
@@ -61,7 +63,9 @@ pub struct Driven {
     pub recorder: Recorder,
     /// Requests that were never sent.
     pub not_sent: u64,
-    /// From the first send to the last answer.
+    /// When the first request was due.
+    pub start: Instant,
+    /// From then to the last answer.
     pub elapsed: Duration,
     /// Connections opened.
     pub opened: u64,
@@ -112,13 +116,14 @@ pub async fn drive(
 ) -> Result<Driven, DriveError> {
     let opened = Arc::new(AtomicU64::new(0));
     let clients = open_clients(&stream, &opened).await?;
+    let recorder = Recorder { trace: stream.trace.then(Trace::default), ..Recorder::default() };
     let shared = Arc::new(Shared {
         stream,
         start: Instant::now(),
         released: Semaphore::new(0),
         next: AtomicU64::new(0),
         done: AtomicU64::new(0),
-        recorder: Mutex::new(Recorder::default()),
+        recorder: Mutex::new(recorder),
     });
     let pacer = {
         let shared = Arc::clone(&shared);
@@ -133,11 +138,12 @@ pub async fn drive(
     // It wakes at least every PACER_NAP and ends because the semaphore is closed by now; a panic of it
     // shows as requests not sent.
     drop(pacer.join());
-    let taken = shared.next.load(Ordering::Relaxed);
     let recorder = std::mem::take(&mut *shared.recorder.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(Driven {
+        // Whatever has no outcome was not sent, for whatever reason.
+        not_sent: shared.stream.schedule.total().saturating_sub(recorder.sent),
         recorder,
-        not_sent: shared.stream.schedule.total().saturating_sub(taken),
+        start: shared.start,
         elapsed,
         opened: opened.load(Ordering::Relaxed),
         stopped,

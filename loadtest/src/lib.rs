@@ -21,4 +21,5 @@ pub mod register;
 pub mod report;
 pub mod schedule;
 pub mod split;
+pub mod switch;
 pub mod upstream;

@@ -124,6 +124,45 @@ pub struct VersionRecord {
     pub from_intended: Times,
 }
 
+/// Most requests that are traced: 24 bytes each, 120 MB in all.
+pub const MAX_TRACE: usize = 5_000_000;
+
+/// One answer in a trace; times count from the start of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traced {
+    /// When the request was sent.
+    pub sent: Duration,
+    /// When its answer had come.
+    pub done: Duration,
+    /// Index into [`Trace::names`].
+    pub version: u16,
+}
+
+/// Who answered each request, for those that named a version.
+#[derive(Debug, Default)]
+pub struct Trace {
+    /// The versions, in order of appearance.
+    pub names: Vec<String>,
+    /// The answers, in order of their end.
+    pub answers: Vec<Traced>,
+}
+
+impl Trace {
+    fn add(&mut self, name: &str, sent: Duration, done: Duration) {
+        if self.answers.len() >= MAX_TRACE {
+            return;
+        }
+        let known = self.names.iter().position(|other| other == name);
+        let index = known.unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        });
+        // There are never more than MAX_NAMES.
+        let version = u16::try_from(index).unwrap_or(u16::MAX);
+        self.answers.push(Traced { sent, done, version });
+    }
+}
+
 /// Everything that is kept of a run.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -153,6 +192,8 @@ pub struct Recorder {
     pub lateness: Times,
     /// The part of it that was not a wait for a free connection: the sender's own fault.
     pub own_lateness: Times,
+    /// Who answered when, if that was asked for.
+    pub trace: Option<Trace>,
 }
 
 impl Recorder {
@@ -168,6 +209,11 @@ impl Recorder {
             Ok(seen) => {
                 self.from_intended.record(from_intended);
                 self.from_sent.record(sample.done.saturating_sub(sample.sent));
+                if let (Some(trace), Some(name)) = (&mut self.trace, &seen.version)
+                    && self.versions.len() < MAX_NAMES
+                {
+                    trace.add(name, sample.sent, sample.done);
+                }
                 self.answer(seen, from_intended);
             }
             Err(failure) => {

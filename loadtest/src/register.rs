@@ -15,6 +15,13 @@ use std::time::Duration;
 /// Longest time for one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a call is tried again when the registry does not answer, throttles or is broken: everything on one
+/// machine starts at the same time, and a stand-in has faults on request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Most pages of a listing that are read: 2,000 namespaces or services.
 const MAX_PAGES: usize = 20;
 
@@ -233,7 +240,38 @@ fn set(object: &mut Value, name: &str, value: Value) {
     }
 }
 
+/// One call, tried again for [`PATIENCE`] while the failure may pass.
 async fn call(registry: &str, operation: &'static str, request: &Value) -> Result<Value, RegisterError> {
+    let recipe = Arc::new(recipe(registry, operation, request).await?);
+    let started = tokio::time::Instant::now();
+    loop {
+        let mut client = Client::http1(Arc::clone(&recipe), Arc::default());
+        let result = match client.exchange(CALL_TIMEOUT).await {
+            Ok(answer) => read_answer(operation, &answer),
+            Err(failure) => Err(RegisterError::NoAnswer { url: registry.to_owned(), operation, failure }),
+        };
+        match result {
+            Err(error) if may_pass(&error) && started.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
+fn may_pass(error: &RegisterError) -> bool {
+    match error {
+        RegisterError::NoAnswer { .. } => true,
+        // Cloud Map throttles with 400 and a name (AWS JSON 1.1), with 429 on its data plane.
+        RegisterError::Refused { status, body, .. } => {
+            *status >= 500
+                || *status == 429
+                || body.contains("Throttl")
+                || body.contains("RequestLimitExceeded")
+        }
+        _ => false,
+    }
+}
+
+async fn recipe(registry: &str, operation: &'static str, request: &Value) -> Result<Recipe, RegisterError> {
     let target = Target::resolve(&parse_url(registry)?).await?;
     let mut headers: Vec<(HeaderName, HeaderValue)> = vec![
         (http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1")),
@@ -242,21 +280,8 @@ async fn call(registry: &str, operation: &'static str, request: &Value) -> Resul
     if let Ok(value) = HeaderValue::try_from(format!("{SERVICE}.{operation}")) {
         headers.push((HeaderName::from_static("x-amz-target"), value));
     }
-    let recipe = Recipe {
-        target,
-        method: Method::POST,
-        headers,
-        body: Bytes::from(request.to_string()),
-        protocol: Protocol::Http1,
-        close: true,
-    };
-    let mut client = Client::http1(Arc::new(recipe), Arc::default());
-    let answer = client.exchange(CALL_TIMEOUT).await.map_err(|failure| RegisterError::NoAnswer {
-        url: registry.to_owned(),
-        operation,
-        failure,
-    })?;
-    read_answer(operation, &answer)
+    let body = Bytes::from(request.to_string());
+    Ok(Recipe { target, method: Method::POST, headers, body, protocol: Protocol::Http1, close: true })
 }
 
 fn read_answer(operation: &'static str, answer: &Answer) -> Result<Value, RegisterError> {
@@ -286,6 +311,16 @@ mod tests {
         assert_eq!((r.id.as_str(), r.ip), ("v1-1", None));
         assert_eq!(r.attributes, [("version".to_owned(), "v1".to_owned())]);
         assert!("service_id=srv-1,id=a,ip=10.0.0.1".parse::<Registration>().is_ok());
+    }
+
+    #[test]
+    fn throttling_and_outages_may_pass_and_a_wrong_request_does_not() {
+        let refused =
+            |status, body: &str| RegisterError::Refused { operation: "X", status, body: body.into() };
+        assert!(may_pass(&refused(503, "")) && may_pass(&refused(429, "")));
+        assert!(may_pass(&refused(400, r#"{"__type":"ThrottlingException"}"#)));
+        assert!(!may_pass(&refused(400, r#"{"__type":"InvalidInput"}"#)));
+        assert!(!may_pass(&RegisterError::Unknown { kind: "service", name: "a".into() }));
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn stream(total: u64) -> Stream {
         request_timeout: Duration::from_secs(1),
         time_limit: Duration::from_secs(1),
         identify: Identify::Auto,
+        trace: false,
     }
 }
 
@@ -42,7 +43,14 @@ fn driven(outcomes: Vec<Result<(u16, Option<&str>), FailureKind>>) -> Driven {
         };
         recorder.record(Sample { intended: at, free: at, sent: at, done: at * 2, outcome });
     }
-    Driven { recorder, not_sent: 0, elapsed: Duration::from_secs(1), opened: 1, stopped: None }
+    Driven {
+        recorder,
+        not_sent: 0,
+        start: std::time::Instant::now(),
+        elapsed: Duration::from_secs(1),
+        opened: 1,
+        stopped: None,
+    }
 }
 
 fn report(expect: Option<&str>, driven: &Driven) -> Report {

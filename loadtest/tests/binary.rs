@@ -159,7 +159,11 @@ async fn reply(
         ("ListServices", _) => json!({"Services": [{"Name": "svc1-v1", "Id": "srv-1"}]}),
         _ => json!({"OperationId": "op-1"}),
     };
-    calls.lock().unwrap().push((operation, body));
+    calls.lock().unwrap().push((operation.clone(), body));
+    // The first call of all finds it starting up.
+    if calls.lock().unwrap().len() == 1 {
+        return Ok(Response::builder().status(503).body(Full::new(Bytes::from("starting"))).unwrap());
+    }
     Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
 }
 
@@ -169,13 +173,14 @@ async fn a_backend_registers_before_it_is_ready_and_deregisters_at_sigterm() {
     let register = "namespace=demo.local,service=svc1-v1,id=v1-1,attr.version=v1";
     let (mut child, address) = upstream(&["--register", register, "--registry", &url, "--drain", "0s"]).await;
     let names = || calls.lock().unwrap().iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(), ["ListNamespaces", "ListNamespaces", "ListServices", "RegisterInstance"]);
-    let registered = calls.lock().unwrap()[3].1.clone();
+    let once = ["ListNamespaces", "ListNamespaces", "ListNamespaces", "ListServices", "RegisterInstance"];
+    assert_eq!(names(), once, "one that is refused, two pages, then the rest");
+    let registered = calls.lock().unwrap()[4].1.clone();
     let port = address.rsplit(':').next().unwrap();
     assert_eq!((&registered["ServiceId"], &registered["InstanceId"]), (&"srv-1".into(), &"v1-1".into()));
     let attributes = json!({"version": "v1", "AWS_INSTANCE_IPV4": "127.0.0.1", "AWS_INSTANCE_PORT": port});
     assert_eq!(registered["Attributes"], attributes);
-    assert_eq!(calls.lock().unwrap()[2].1["Filters"][0]["Values"][0], "ns-1");
+    assert_eq!(calls.lock().unwrap()[3].1["Filters"][0]["Values"][0], "ns-1");
 
     assert_eq!(terminate(&mut child).await, Some(0));
     let last = calls.lock().unwrap().last().cloned().unwrap();
@@ -190,4 +195,84 @@ async fn a_registry_without_the_service_ends_the_backend_with_a_cure() {
         output(&["upstream", "--name", "v1", "--register", register, "--registry", &url]).await;
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("no service named `svc9`") && err.contains("create it"), "{err}");
+}
+
+/// A splitter whose choice is a file: the port that stands in it.
+async fn front(choice: std::path::PathBuf, reread: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let old = std::fs::read_to_string(&choice).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (choice, old) = (choice.clone(), old.clone());
+            let service = service_fn(move |_| {
+                let name = if reread { std::fs::read_to_string(&choice).unwrap() } else { old.clone() };
+                let response = Response::builder().header("x-v", name.trim()).body(Full::new(Bytes::new()));
+                async { Ok::<_, Infallible>(response.unwrap()) }
+            });
+            let builder = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(async move { builder.serve_connection(TokioIo::new(stream), service).await });
+        }
+    });
+    url
+}
+
+async fn switched(reread: bool) -> (i32, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let choice = folder.path().join("choice");
+    std::fs::write(&choice, "v1").unwrap();
+    let url = front(choice.clone(), reread).await;
+    // A rename, so that nobody ever reads half a file.
+    let set = |name: &str| {
+        let file = choice.display();
+        format!("{name}=printf {name} > {file}.new && mv {file}.new {file}")
+    };
+    let args = [
+        "switch",
+        &url,
+        "--to",
+        &set("v1"),
+        "--to",
+        &set("v2"),
+        "--switches",
+        "4",
+        "--every",
+        "50ms",
+        "--json",
+    ];
+    let (code, out, err) = output(&args).await;
+    (code, serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}")))
+}
+
+#[tokio::test]
+async fn a_switch_that_takes_effect_at_once_has_no_stale_answer() {
+    let (code, report) = switched(true).await;
+    assert_eq!((code, &report["stale"], &report["ok"]), (0, &0.into(), &true.into()), "{report}");
+    let to: Vec<&str> =
+        report["changes"].as_array().unwrap().iter().map(|c| c["to"][0].as_str().unwrap()).collect();
+    assert_eq!(to, ["v2", "v1", "v2", "v1"]);
+    assert!(report["changes"][0]["first_new_after_ms"].is_number(), "{report}");
+    assert_eq!(report["not_sent"], 0);
+}
+
+#[tokio::test]
+async fn a_switch_that_never_takes_effect_is_caught() {
+    let (code, report) = switched(false).await;
+    assert_eq!((code, &report["ok"]), (1, &false.into()), "{report}");
+    assert!(report["stale"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["changes"][1]["stale"], 0, "back at v1 all is right: {report}");
+}
+
+#[tokio::test]
+async fn a_switch_whose_command_fails_says_so() {
+    let (_child, address) = upstream(&[]).await;
+    let url = format!("http://{address}/");
+    let to_v2 = "v2=echo no such route >&2; exit 7";
+    let args = ["switch", &url, "--to", "v1=true", "--to", to_v2, "--switches", "1", "--every", "20ms"];
+    let (code, out, _) = output(&args).await;
+    assert!(code == 1 && out.contains("no such route") && out.contains("exit status: 7"), "{out}");
+    let (code, _, err) = output(&["switch", &url, "--to", "v1=true"]).await;
+    assert!(code == 2 && err.contains("at least twice"), "{err}");
+    let (code, _, err) = output(&["switch", &url, "--to", "v1=false", "--to", "v2=true"]).await;
+    assert!(code == 1 && err.contains("first setting failed"), "{err}");
 }

@@ -23,6 +23,7 @@ async fn stream(address: SocketAddr, path: &str, total: u64, protocol: Protocol)
         request_timeout: common::DEADLINE,
         time_limit: common::DEADLINE,
         identify: Identify::Auto,
+        trace: false,
     }
 }
 

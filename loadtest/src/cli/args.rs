@@ -8,6 +8,7 @@ use crate::identify::Identify;
 use crate::register::Registration;
 use crate::schedule::{Rate, parse_duration};
 use crate::split::Expected;
+use crate::switch::Setting;
 use clap::{Args, Parser, Subcommand};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use std::net::IpAddr;
@@ -89,6 +90,15 @@ const JSON_HELP: &str = r#"JSON (--json): one object on standard output, with th
   own_lateness_ms              the part of it that was not a wait for a free connection
   latency_reliable             false when own_lateness_ms.p99 is above 10 % of latency_from_intended_ms.p50"#;
 
+const SWITCH_HELP: &str = r#"Exit code 1 also when a request that was sent after a change was confirmed (its command had ended) is answered by a
+version that the change does not allow, or when a command fails.
+
+Beside the fields below the JSON of `switch` has
+  stale                        the number of such requests
+  changes                      list of {to: [names], issued_s, confirmed_after_ms, last_old_after_ms (from the start of the
+                               command to the sending of the last request that the old versions answered, or null),
+                               first_new_after_ms, stale, error}"#;
+
 const UPSTREAM_HELP: &str = r#"Faults on request, in the query or in the header x-fault (which wins), as in x-fault: status=500&delay=200ms
   status=503            answer with this status (200 to 599)
   delay=200ms           wait before answering
@@ -124,6 +134,9 @@ pub enum Verb {
     /// Send requests at a fixed rate and report how long the answers took
     #[command(after_help = EXIT_CODES, after_long_help = format!("{EXIT_CODES}\n\n{JSON_HELP}"))]
     Run(RunArgs),
+    /// Change the weights again and again under load, and check that no request after a change sees the old ones
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{EXIT_CODES}\n\n{SWITCH_HELP}\n\n{JSON_HELP}"))]
+    Switch(SwitchArgs),
     /// Be a backend that names its version and has faults on request
     #[command(after_help = UPSTREAM_HELP)]
     Upstream(UpstreamArgs),
@@ -173,7 +186,27 @@ pub struct RunArgs {
     pub browser: bool,
 }
 
-/// Flags of both.
+/// Flags of `switch`.
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    #[command(flatten)]
+    pub send: SendArgs,
+    /// A setting: the versions that may answer under it (joined by +) and the shell command that brings it about and
+    /// exits 0 once it holds. Give two or more; the first is set before the run, then they take turns
+    #[arg(long, required = true, value_name = "NAME[+NAME]=COMMAND")]
+    pub to: Vec<Setting>,
+    /// How many changes to make
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub switches: u32,
+    /// Time between two changes
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
+    pub every: Duration,
+    /// When requests are due: requests per second
+    #[arg(long, default_value = "1000/s")]
+    pub rate: Rate,
+}
+
+/// Flags of all that send.
 #[derive(Debug, Args)]
 pub struct SendArgs {
     /// Where to, in full: http://localhost:9080/

@@ -57,7 +57,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Fault> {
     report(&args.send, stream, None).await
 }
 
-async fn stream(
+pub(super) async fn stream(
     args: &SendArgs,
     schedule: Schedule,
     method: Method,
@@ -77,6 +77,7 @@ async fn stream(
         request_timeout: args.timeout,
         time_limit: args.time_limit.unwrap_or(schedule.length() + GRACE),
         identify: args.by.clone(),
+        trace: false,
         schedule,
     })
 }
@@ -116,11 +117,9 @@ async fn report(args: &SendArgs, stream: Stream, expected: Option<&Expected>) ->
 }
 
 /// Drawn on standard error, and only when that is a terminal.
-fn progress_bar(total: u64) -> ProgressBar {
+pub(super) fn progress_bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
-    if let Ok(style) =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} requests, {elapsed} of about {duration}")
-    {
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len}, {elapsed} of about {duration}") {
         bar.set_style(style);
     }
     bar
