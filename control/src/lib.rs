@@ -1,1 +1,23 @@
-//! Skeleton.
+//! The control plane of Weir: which weights are wanted, which gateways serve them, and the word of operators.
+//!
+//! Reading order: [`core`] (every decision, no I/O), [`shared`] (plan, write, commit, publish), [`discovery`] (how
+//! gateways get it), [`state`] (what outlives a restart), [`api`] and [`cli`] (how people speak to it),
+//! [`app_mesh`] (who follows), [`serve`] (birth and death).
+//!
+//! The one rule: a version is written before it is published, and never published with two contents.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app_mesh;
+pub mod cli;
+pub mod core;
+pub mod discovery;
+pub mod metrics;
+pub mod rest;
+pub mod serve;
+pub mod settings;
+pub mod shared;
+pub mod state;
+pub mod text;
+pub mod tokens;

@@ -1,0 +1,63 @@
+//! Who is let in.
+//!
+//! Owns the check of tokens, and, where no token exists (loopback only), the check that no web page is asking: a
+//! browser can be made to send requests to a loopback port, but not without an Origin or under a loopback Host.
+//! Next: `../tokens.rs`.
+
+use super::Peer;
+use super::error::ApiError;
+use crate::tokens::{Kind, Tokens, Verdict};
+use http::{StatusCode, header, request::Parts};
+use std::net::IpAddr;
+
+/// Lets a request in, with the name of its token, or refuses it.
+pub fn admit(tokens: &Tokens, kind: Kind, parts: &Parts) -> Result<Option<String>, ApiError> {
+    let authorization = parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    match tokens.judge(kind, authorization) {
+        Verdict::Allowed(name) => Ok(Some(name)),
+        Verdict::Open => open_to_loopback(parts).map(|()| None),
+        Verdict::Missing => Err(unauthorized(kind, "a token is needed here")),
+        Verdict::Wrong => Err(unauthorized(kind, "the token is not known here")),
+    }
+}
+
+fn unauthorized(kind: Kind, error: &str) -> ApiError {
+    let cure = match kind {
+        Kind::Gateway => "set `token_file` in the gateway's control section to a file with a gateway token",
+        Kind::Operator => "give an operator token by --token-file or CONTROL_TOKEN",
+    };
+    ApiError::new(StatusCode::UNAUTHORIZED, error, cure)
+}
+
+fn open_to_loopback(parts: &Parts) -> Result<(), ApiError> {
+    let forbidden = |error: &str| {
+        ApiError::new(
+            StatusCode::FORBIDDEN,
+            error,
+            "configure tokens, then send one as `Authorization: Bearer`",
+        )
+    };
+    if parts.extensions.get::<Peer>().is_some_and(|peer| !is_loopback(peer.0.ip())) {
+        return Err(forbidden("without tokens only loopback is served"));
+    }
+    if parts.headers.contains_key(header::ORIGIN) {
+        return Err(forbidden("without tokens no web page is served"));
+    }
+    let host = parts.uri.host().map(str::to_owned).or_else(|| {
+        let value = parts.headers.get(header::HOST)?.to_str().ok()?;
+        value.parse::<http::uri::Authority>().ok().map(|authority| authority.host().to_owned())
+    });
+    match host {
+        Some(host) if is_loopback_name(&host) => Ok(()),
+        _ => Err(forbidden("without tokens only a loopback Host is served")),
+    }
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(is_loopback)
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

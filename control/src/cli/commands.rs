@@ -1,0 +1,262 @@
+//! What each command asks control, and which exit code its answer gives.
+//!
+//! Owns no output (that is `show.rs`). Next: `show.rs`.
+
+use super::client::Client;
+use super::{
+    ChangeOptions, Cli, Command, EXIT_DONE, EXIT_ERROR, EXIT_MISSING, EXIT_NO_GATEWAY, Failure,
+    GatewaysAction, show,
+};
+use crate::rest::{
+    AdoptRequest, GatewaysView, HistoryView, Outcome, RollbackRequest, RoutesView, StableRequest,
+    WeightsRequest,
+};
+use crate::serve::Options;
+use http::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// `get --watch` shows at most so often.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// How long one question of `get --watch` is held by control.
+const WATCH_WAIT_SECONDS: u64 = 15;
+
+/// Runs one command.
+pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
+    let json = cli.global.json;
+    let command = match cli.command {
+        Command::Serve { config, recover, log_level, log_json } => {
+            return super::serve(Options { config, recover }, &log_level, log_json).await;
+        }
+        command => command,
+    };
+    let session = Session { client: Client::new(&cli.global.url, cli.global.token_file.as_ref())?, json };
+    match command {
+        Command::Serve { .. } => Ok(EXIT_ERROR),
+        Command::Get { route, watch } => session.get(route.as_deref(), watch).await,
+        Command::SetWeight { words, change, force } => session.set_weight(&words, &change, force).await,
+        Command::Rollback { route, change } => {
+            let body = RollbackRequest { reason: change.reason.clone(), timeout_ms: millis(&change) };
+            session.change(&format!("/v1/routes/{}/rollback", encode(&route)), &body, &change).await
+        }
+        Command::History { route, limit } => session.history(&route, limit).await,
+        Command::Stable { route, target, build, change } => {
+            let reason = change.reason.clone();
+            let body = StableRequest { target, build, reason, timeout_ms: millis(&change) };
+            session.change(&format!("/v1/routes/{}/stable", encode(&route)), &body, &change).await
+        }
+        Command::Gateways { action: None } => session.gateways().await,
+        Command::Gateways { action: Some(GatewaysAction::Forget { id }) } => session.forget(&id).await,
+        Command::Adopt { from, change } => {
+            let body = AdoptRequest { from, reason: change.reason.clone(), timeout_ms: millis(&change) };
+            session.change("/v1/adopt", &body, &change).await
+        }
+    }
+}
+
+struct Session {
+    client: Client,
+    json: bool,
+}
+
+impl Session {
+    async fn ask(&self, path: &str) -> Result<Value, Failure> {
+        self.client.call(Method::GET, path, None, Duration::from_secs(WATCH_WAIT_SECONDS)).await
+    }
+
+    async fn get(&self, route: Option<&str>, watch: bool) -> Result<u8, Failure> {
+        let path = match route {
+            Some(route) => format!("/v1/routes/{}", encode(route)),
+            None => "/v1/routes".to_owned(),
+        };
+        let mut answer = self.ask(&path).await?;
+        loop {
+            let view: RoutesView = read(&answer)?;
+            if self.json {
+                show::json(&answer);
+            } else {
+                show::routes(&view, watch);
+            }
+            if !watch {
+                return Ok(EXIT_DONE);
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+            let after = view.control.revision;
+            answer = self.ask(&format!("{path}?after={after}&wait={WATCH_WAIT_SECONDS}")).await?;
+        }
+    }
+
+    async fn set_weight(&self, words: &[String], change: &ChangeOptions, force: bool) -> Result<u8, Failure> {
+        let body = WeightsRequest {
+            routes: routes_of(words)?,
+            reason: change.reason.clone(),
+            timeout_ms: millis(change),
+            force,
+        };
+        self.change("/v1/weights", &body, change).await
+    }
+
+    async fn change(&self, path: &str, body: &impl Serialize, change: &ChangeOptions) -> Result<u8, Failure> {
+        let body = serde_json::to_value(body)
+            .map_err(|error| Failure::error(format!("not writable as JSON: {error}"), "report it"))?;
+        let answer = self.client.call(Method::POST, path, Some(&body), change.timeout).await?;
+        let outcome: Outcome = read(&answer)?;
+        if self.json {
+            show::json(&answer);
+        } else {
+            show::outcome(&outcome);
+        }
+        Ok(exit_code(&outcome))
+    }
+
+    async fn history(&self, route: &str, limit: usize) -> Result<u8, Failure> {
+        let answer = self.ask(&format!("/v1/routes/{}/history", encode(route))).await?;
+        if self.json {
+            show::json(&answer);
+        } else {
+            show::history(&read::<HistoryView>(&answer)?, limit);
+        }
+        Ok(EXIT_DONE)
+    }
+
+    async fn gateways(&self) -> Result<u8, Failure> {
+        let answer = self.ask("/v1/gateways").await?;
+        if self.json {
+            show::json(&answer);
+        } else {
+            show::gateways(&read::<GatewaysView>(&answer)?);
+        }
+        Ok(EXIT_DONE)
+    }
+
+    async fn forget(&self, id: &str) -> Result<u8, Failure> {
+        let path = format!("/v1/gateways/{}", encode(id));
+        let answer = self.client.call(Method::DELETE, &path, None, Duration::ZERO).await?;
+        if self.json {
+            show::json(&answer);
+        } else {
+            println!("{id} is forgotten");
+        }
+        Ok(EXIT_DONE)
+    }
+}
+
+fn exit_code(outcome: &Outcome) -> u8 {
+    if outcome.superseded_by.is_some() {
+        EXIT_ERROR
+    } else if outcome.connected == 0 {
+        EXIT_NO_GATEWAY
+    } else if outcome.missing.is_empty() {
+        EXIT_DONE
+    } else {
+        EXIT_MISSING
+    }
+}
+
+/// `svc1 v1=90 v2=10 svc2 v2=5` by route: a word without `=` begins a route.
+fn routes_of(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut routes: BTreeMap<String, String> = BTreeMap::new();
+    let mut current: Option<&String> = None;
+    for word in words {
+        if !word.contains('=') {
+            if let Some(route) = current.filter(|route| routes.get(*route).is_none_or(String::is_empty)) {
+                return Err(no_weights(route, Some(word)));
+            }
+            if routes.insert(word.clone(), String::new()).is_some() {
+                return Err(Failure::usage(format!("route `{word}` is named twice"), "name each route once"));
+            }
+            current = Some(word);
+            continue;
+        }
+        let Some(text) = current.and_then(|route| routes.get_mut(route)) else {
+            return Err(Failure::usage(
+                format!("`{word}` comes before the name of a route"),
+                format!("write `control set-weight ROUTE {word}`"),
+            ));
+        };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    match current {
+        Some(route) if routes.get(route).is_none_or(String::is_empty) => Err(no_weights(route, None)),
+        _ => Ok(routes),
+    }
+}
+
+fn no_weights(route: &str, next: Option<&String>) -> Failure {
+    match next {
+        Some(word) => Failure::usage(
+            format!("`{word}` has no `=`, so it would be a second route, and `{route}` has no weights"),
+            format!("write `control set-weight {route} {word}=10`"),
+        ),
+        None => Failure::usage(
+            format!("`{route}` has no weights (a word without `=` is a route)"),
+            format!("write `control set-weight {route} v1=90 v2=10`, or `{route}=10` if it is a target"),
+        ),
+    }
+}
+
+fn millis(change: &ChangeOptions) -> Option<u64> {
+    u64::try_from(change.timeout.as_millis()).ok()
+}
+
+fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|error| {
+        Failure::error(format!("the answer is not understood: {error}"), "is this control older?")
+    })
+}
+
+/// RFC 3986 section 2.1: everything but unreserved characters is encoded.
+fn encode(segment: &str) -> String {
+    let mut encoded = String::new();
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@' | b':') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Result<BTreeMap<String, String>, Failure> {
+        routes_of(&text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_word_without_equals_begins_a_route() {
+        let routes = split("svc1 v1=90 v2=10 svc2 v2=5%").unwrap();
+        assert_eq!(routes.get("svc1").unwrap(), "v1=90 v2=10");
+        assert_eq!(routes.get("svc2").unwrap(), "v2=5%");
+    }
+
+    #[test]
+    fn a_forgotten_equals_is_named_with_a_cure() {
+        let failure = split("svc1 v2").unwrap_err();
+        assert!(failure.error.contains("`v2` has no `=`"), "{}", failure.error);
+        assert!(failure.cure.contains("control set-weight svc1 v2=10"), "{}", failure.cure);
+        assert_eq!(failure.code, super::super::EXIT_USAGE);
+        assert!(split("svc1").unwrap_err().error.contains("has no weights"));
+        assert!(split("v2=10").unwrap_err().error.contains("before the name of a route"));
+        assert!(split("a v1=1 a v1=2").unwrap_err().error.contains("twice"));
+    }
+
+    #[test]
+    fn the_exit_code_says_how_far_it_came() {
+        let all = Outcome { connected: 2, awaited: 2, acknowledged: 2, ..Outcome::default() };
+        assert_eq!(exit_code(&all), 0);
+        let missing = Outcome { missing: vec![crate::rest::Missing::default()], ..all.clone() };
+        assert_eq!(exit_code(&missing), 3);
+        let none = Outcome { connected: 0, ..missing };
+        assert_eq!(exit_code(&none), 4);
+        assert_eq!(exit_code(&Outcome { superseded_by: Some("1.2-x".to_owned()), ..all }), 1);
+    }
+}

@@ -1,0 +1,385 @@
+//! How answers look on a terminal.
+//!
+//! Owns every word that is printed; it must never ask control anything. Next: `../text.rs`.
+
+use super::{EXIT_USAGE, Failure};
+use crate::rest::{
+    ControlView, ErrorBody, GatewaysView, HistoryView, Outcome, RouteView, RoutesView, TargetView,
+};
+use crate::state::document::{ChangeKind, HistoryEntry};
+use crate::text;
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+
+/// The answer as it came, indented.
+pub(super) fn json(answer: &Value) {
+    print(&format!("{answer:#}\n"));
+}
+
+/// What went wrong and what to do.
+pub(super) fn failure(failure: &Failure, as_json: bool) {
+    if as_json {
+        let body = ErrorBody { error: failure.error.clone(), cure: failure.cure.clone() };
+        print(&format!("{:#}\n", serde_json::to_value(body).unwrap_or_default()));
+    }
+    let kind = if failure.code == EXIT_USAGE { "usage" } else { "error" };
+    eprintln!("{kind}: {}", failure.error);
+    if !failure.cure.is_empty() {
+        eprintln!("  cure: {}", failure.cure);
+    }
+}
+
+/// `control get`.
+pub(super) fn routes(view: &RoutesView, again: bool) {
+    let mut page = String::new();
+    if again && std::io::stdout().is_terminal() {
+        page.push_str("\x1b[2J\x1b[H");
+    }
+    for route in &view.routes {
+        page.push_str(&sentence(route));
+        page.push('\n');
+    }
+    page.push_str(&trouble(&view.control));
+    for route in &view.routes {
+        page.push('\n');
+        page.push_str(&route_page(route));
+    }
+    print(&page);
+}
+
+/// `svc1: v1 99 %, v2 1 %, both healthy, 2 gateways agree`.
+pub(super) fn sentence(route: &RouteView) -> String {
+    let Some(weights) = &route.weights else {
+        return format!("{}: the weights are not known yet", route.name);
+    };
+    let lost = route.gateways.iter().filter(|gateway| gateway.state == "lost").count();
+    let agree = match (route.agree, route.awaited) {
+        (0, 0) => "no gateway connected".to_owned(),
+        (1, 1) => "1 gateway agrees".to_owned(),
+        (agree, all) if agree == all => format!("{all} gateways agree"),
+        (agree, all) => format!("{agree} of {} agree", text::count(all, "gateway")),
+    };
+    let lost = if lost == 0 { String::new() } else { format!(", {lost} lost") };
+    let weights = text::weights(&route.targets, weights);
+    format!("{}: {weights}, {}, {agree}{lost}", route.name, health(route))
+}
+
+fn health(route: &RouteView) -> String {
+    let seen = |target: &&String| route.traffic.get(*target).is_some_and(|view| view.reporting > 0);
+    let sick: Vec<&str> = route
+        .targets
+        .iter()
+        .filter(|target| seen(target))
+        .filter(|target| route.traffic.get(*target).is_some_and(|view| view.endpoints_healthy == 0))
+        .map(String::as_str)
+        .collect();
+    if !sick.is_empty() {
+        return format!("{} without healthy endpoint", sick.join(" and "));
+    }
+    let unseen = route.targets.iter().filter(|target| !seen(target)).count();
+    match (unseen, route.targets.len()) {
+        (0, 1) => "healthy".to_owned(),
+        (0, 2) => "both healthy".to_owned(),
+        (0, _) => "all healthy".to_owned(),
+        _ => "health not reported".to_owned(),
+    }
+}
+
+fn trouble(control: &ControlView) -> String {
+    let mut lines = String::new();
+    if !control.message.is_empty() {
+        lines.push_str(&format!("{}: {}\n", control.phase, control.message));
+        let cure = if control.phase == "fenced" {
+            "cure: use that control; or stop it for good and run `control adopt --from GATEWAY` here\n"
+        } else {
+            "cure: wait for the gateways; if they do not agree, `control adopt --from GATEWAY`\n"
+        };
+        lines.push_str(cure);
+    }
+    if !control.saved && !control.version.is_empty() {
+        lines
+            .push_str("not saved: the newest change is not in the state file; look at the disk of control\n");
+    }
+    lines
+}
+
+fn route_page(route: &RouteView) -> String {
+    let mut page = format!("{} (stable {}", route.name, route.stable);
+    if let Some(build) = &route.build {
+        page.push_str(&format!(", build {build}"));
+    }
+    page.push_str(")\n");
+    let mut table = vec![row(["target", "wanted", "requests", "errors", "p50", "p99", "endpoints"])];
+    for target in &route.targets {
+        let weight = route.weights.as_ref().and_then(|weights| weights.get(target));
+        let wanted = weight.map_or_else(
+            || "?".to_owned(),
+            |weight| format!("{} %", gateway_config::weights::format_percent(*weight)),
+        );
+        let view = route.traffic.get(target).cloned().unwrap_or_default();
+        table.push(target_row(target, wanted, &view));
+    }
+    page.push_str(&columns(&table));
+    if !route.gateways.is_empty() {
+        let mut table = vec![row(["gateway", "state", "serves", "by", "version", ""])];
+        for gateway in &route.gateways {
+            let serves = if gateway.weights.is_empty() {
+                "not told".to_owned()
+            } else {
+                text::shares(&route.targets, &gateway.weights)
+            };
+            table.push(vec![
+                gateway.id.clone(),
+                gateway.state.clone(),
+                serves,
+                gateway.source.clone(),
+                gateway.version.clone(),
+                if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
+            ]);
+        }
+        page.push_str(&columns(&table));
+    }
+    if let Some(app_mesh) = &route.app_mesh {
+        page.push_str(&format!("  App Mesh: {}\n", app_mesh_text(app_mesh)));
+    }
+    if let Some(entry) = &route.changed {
+        page.push_str(&format!("  last change: {}\n", entry_text(&route.targets, entry)));
+    }
+    page
+}
+
+fn target_row(target: &str, wanted: String, view: &TargetView) -> Vec<String> {
+    let time = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), micros);
+    let endpoints = if view.reporting == 0 {
+        "not reported".to_owned()
+    } else {
+        format!("{} of {} healthy", view.endpoints_healthy, view.endpoints)
+    };
+    let error = if view.discovery_error.is_empty() {
+        endpoints
+    } else {
+        format!("{endpoints}, discovery: {}", view.discovery_error)
+    };
+    vec![
+        target.to_owned(),
+        wanted,
+        view.requests.to_string(),
+        view.errors.to_string(),
+        time(view.p50_us),
+        time(view.p99_us),
+        error,
+    ]
+}
+
+fn micros(us: u64) -> String {
+    match us {
+        0..=999 => format!("{us} us"),
+        1_000..=9_999 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        10_000..=9_999_999 => format!("{} ms", us / 1_000),
+        _ => format!("{} s", us / 1_000_000),
+    }
+}
+
+fn app_mesh_text(status: &Value) -> String {
+    let field = |name: &str| status.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut line = field("state").replace('_', " ");
+    if let Some(version) = status.get("version").and_then(Value::as_i64) {
+        line.push_str(&format!(", version {version}"));
+    }
+    for text in [field("detail"), field("last_error")].into_iter().filter(|text| !text.is_empty()) {
+        line.push_str(&format!(", {text}"));
+    }
+    line
+}
+
+/// The outcome of a change.
+pub(super) fn outcome(outcome: &Outcome) {
+    let mut page = String::new();
+    for (name, route) in &outcome.routes {
+        let to = text::weights(&route.targets, &route.to);
+        match &route.from {
+            Some(from) => {
+                page.push_str(&format!("{name}: {} -> {to}\n", text::weights(&route.targets, from)));
+            }
+            None => page.push_str(&format!("{name}: {to}\n")),
+        }
+    }
+    let elapsed = text::duration_ms(outcome.elapsed_ms);
+    if let Some(newer) = &outcome.superseded_by {
+        page.push_str(&format!(
+            "{}: {newer} took its place while the gateways were awaited\n",
+            outcome.version
+        ));
+    } else if outcome.connected == 0 {
+        page.push_str(&format!("{}: stored; no gateway is connected\n", outcome.version));
+    } else {
+        page.push_str(&format!(
+            "{}/{} at {} after {elapsed}\n",
+            outcome.acknowledged,
+            text::count(outcome.awaited, "gateway"),
+            outcome.version
+        ));
+    }
+    print(&page);
+    for missing in &outcome.missing {
+        eprintln!("missing: {}: {}", missing.gateway, missing.why);
+    }
+    if !outcome.saved {
+        eprintln!(
+            "not saved: the change is published, but not in the state file yet; look at the disk of control"
+        );
+    }
+}
+
+/// `control history`.
+pub(super) fn history(view: &HistoryView, limit: usize) {
+    let skip = view.history.len().saturating_sub(limit);
+    if view.history.is_empty() {
+        print(&format!("{}: no change yet\n", view.route));
+        return;
+    }
+    let mut page = String::new();
+    for entry in view.history.iter().skip(skip).rev() {
+        page.push_str(&entry_text(&view.targets, entry));
+        page.push('\n');
+    }
+    if skip > 0 {
+        page.push_str(&format!("({skip} older ones: --limit {})\n", view.history.len()));
+    }
+    print(&page);
+}
+
+fn entry_text(targets: &[String], entry: &HistoryEntry) -> String {
+    let what = match entry.kind {
+        ChangeKind::Initial => "first weights",
+        ChangeKind::Set => "set",
+        ChangeKind::Rollback => "rollback",
+        ChangeKind::Stable => "stable",
+        ChangeKind::Adopt => "adopted",
+        ChangeKind::Config => "configuration",
+        ChangeKind::Other => "changed",
+    };
+    let to = text::weights(targets, &entry.to);
+    let weights = match &entry.from {
+        Some(from) if *from != entry.to => format!("{} -> {to}", text::weights(targets, from)),
+        _ => to,
+    };
+    let token = entry.token.as_ref().map(|token| format!(" (token {token})")).unwrap_or_default();
+    let mut line = format!("{} {}{token} {what}: {weights}", entry.at, entry.actor);
+    if entry.kind == ChangeKind::Stable {
+        line.push_str(&format!(", stable is {}", entry.stable));
+    }
+    if let Some(ms) = entry.acknowledged_ms {
+        line.push_str(&format!(", everywhere after {}", text::duration_ms(ms)));
+    }
+    if !entry.reason.is_empty() {
+        line.push_str(&format!(": {}", entry.reason));
+    }
+    format!("{line} [{}]", entry.version)
+}
+
+/// `control gateways`.
+pub(super) fn gateways(view: &GatewaysView) {
+    let mut page = trouble(&view.control);
+    if view.gateways.is_empty() {
+        page.push_str("no gateway was heard yet\n");
+    } else {
+        let mut table =
+            vec![row(["gateway", "kind", "state", "unheard", "version", "routes", "build", "refused"])];
+        for gateway in &view.gateways {
+            let state = if gateway.awaited {
+                gateway.state.clone()
+            } else {
+                format!("{}, not awaited", gateway.state)
+            };
+            table.push(vec![
+                gateway.id.clone(),
+                gateway.kind.clone(),
+                state,
+                text::duration_ms(gateway.unheard_ms),
+                gateway.version.clone(),
+                gateway.routes.join(" "),
+                gateway.build.clone(),
+                gateway.refused.clone(),
+            ]);
+        }
+        page.push_str(&columns(&table));
+    }
+    print(&page);
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.into_iter().map(str::to_owned).collect()
+}
+
+fn columns(table: &[Vec<String>]) -> String {
+    let count = table.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        table
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
+    let mut page = String::new();
+    for row in table {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        page.push_str(&format!("  {}\n", cells.join("  ").trim_end()));
+    }
+    page
+}
+
+/// A reader that went away (`control get | head -1`) is no error.
+fn print(page: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(page.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rest::RouteGatewayView;
+    use std::collections::BTreeMap;
+
+    fn route() -> RouteView {
+        let target = TargetView { reporting: 2, endpoints: 2, endpoints_healthy: 2, ..TargetView::default() };
+        RouteView {
+            name: "svc1".to_owned(),
+            targets: vec!["v1".to_owned(), "v2".to_owned()],
+            stable: "v1".to_owned(),
+            weights: Some(BTreeMap::from([("v1".to_owned(), 9_900), ("v2".to_owned(), 100)])),
+            awaited: 2,
+            agree: 2,
+            traffic: BTreeMap::from([("v1".to_owned(), target.clone()), ("v2".to_owned(), target)]),
+            ..RouteView::default()
+        }
+    }
+
+    #[test]
+    fn the_first_sentence_is_plain() {
+        assert_eq!(sentence(&route()), "svc1: v1 99 %, v2 1 %, both healthy, 2 gateways agree");
+    }
+
+    #[test]
+    fn the_first_sentence_names_what_is_wrong() {
+        let mut route = route();
+        route.agree = 1;
+        route.traffic.get_mut("v2").unwrap().endpoints_healthy = 0;
+        route.gateways = vec![RouteGatewayView { state: "lost".to_owned(), ..RouteGatewayView::default() }];
+        assert_eq!(
+            sentence(&route),
+            "svc1: v1 99 %, v2 1 %, v2 without healthy endpoint, 1 of 2 gateways agree, 1 lost"
+        );
+        route.weights = None;
+        assert_eq!(sentence(&route), "svc1: the weights are not known yet");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let table = [row(["a", "b"]), row(["long", "c"])];
+        assert_eq!(columns(&table), "  a     b\n  long  c\n");
+    }
+}

@@ -1,0 +1,346 @@
+//! The heart of control, without I/O: what is wanted, who serves it, who leads.
+//!
+//! Owns every decision. It must never read a clock, a file or the network: time comes in as [`Now`], requests as
+//! their parsed form, and what is to be written goes out as a [`change::Planned`]. A change is planned, written by
+//! the caller, and only then committed; discovery answers nothing that was not committed.
+//! Next: `fence.rs`, `fleet.rs`, `adoption.rs`, `change.rs`, `view.rs`; then `shared.rs`, which drives all this.
+
+pub mod adoption;
+pub mod change;
+pub mod counters;
+pub mod fence;
+pub mod fleet;
+pub mod view;
+
+use crate::settings::{RouteSettings, Routes};
+use crate::state::document::{ChangeKind, Document, Identity, Weights};
+use adoption::Adoption;
+use change::{Author, Change, ChangeError, Planned, What};
+use fence::Fence;
+use fleet::{Client, Fleet, Full, Gateway, Refusal};
+use gateway_config::wire::{DiscoveryRequest, Report};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The time of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since this control started.
+    pub mono_ms: u64,
+    /// Milliseconds since 1970, for what people read.
+    pub unix_ms: i64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Core {
+    routes: Routes,
+    document: Arc<Document>,
+    /// False while there was no state and nothing was adopted yet.
+    established: bool,
+    fleet: Fleet,
+    fence: Option<Fence>,
+    saved: bool,
+    max_seen_epoch: u64,
+}
+
+/// What a discovery request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Something that the client does not have: at once.
+    Send,
+    /// It has the newest. Held if it asks for that, else told again.
+    Current,
+    /// It refused the newest, or was sent it twice just now: held, then "not modified".
+    Nothing,
+    /// No weights are known: held, then "unavailable".
+    Unknown,
+    /// Another control leads: "unavailable" at once.
+    Fenced(String),
+}
+
+/// How far a change came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Heard lately.
+    pub connected: usize,
+    /// Waited for, by id.
+    pub awaited: Vec<String>,
+    /// Those awaited that do not serve it, and why.
+    pub missing: Vec<(String, String)>,
+}
+
+impl Core {
+    /// A control that starts. With a document it goes on as the next epoch under the new `id`; the caller writes
+    /// [`Core::document`] before anything is answered. Without one it waits for the fleet.
+    pub fn start(routes: Routes, document: Option<Document>, id: &str, now: Now) -> Self {
+        let established = document.as_ref().is_some_and(|document| !document.routes.is_empty());
+        let mut document = document.unwrap_or_default();
+        let last = std::mem::take(&mut document.control);
+        document.control = Identity { id: id.to_owned(), ..last.clone() };
+        if established {
+            document.control.epoch = last.epoch.saturating_add(1);
+            document.lineage = fence::extend(std::mem::take(&mut document.lineage), last);
+            change::reconcile(&mut document, &routes, &crate::text::timestamp(now.unix_ms));
+        }
+        Self {
+            routes,
+            document: Arc::new(document),
+            established,
+            fleet: Fleet::default(),
+            fence: None,
+            saved: !established,
+            max_seen_epoch: 0,
+        }
+    }
+
+    /// What is in force, and what the state file must hold.
+    pub fn document(&self) -> &Arc<Document> {
+        &self.document
+    }
+
+    /// False before the first weights are known: then there is nothing to write.
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Whether the state file holds [`Core::document`].
+    pub fn is_saved(&self) -> bool {
+        self.saved
+    }
+
+    /// The state file holds `document` now.
+    pub fn note_saved(&mut self, document: &Arc<Document>) {
+        if Arc::ptr_eq(document, &self.document) {
+            self.saved = true;
+        }
+    }
+
+    /// Who leads instead of this control, if somebody does.
+    pub fn fence(&self) -> Option<&Fence> {
+        self.fence.as_ref()
+    }
+
+    /// The gateways.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The managed routes.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// The version that is published; none while nothing is.
+    pub fn version(&self) -> Option<String> {
+        self.established.then(|| self.document.control.version().to_string())
+    }
+
+    /// The wanted weights of a route.
+    pub fn weights(&self, route: &str) -> Option<&Weights> {
+        self.document.routes.get(route).map(|record| &record.weights)
+    }
+
+    /// Makes a plan true. `saved`: it is in the state file.
+    pub fn commit(&mut self, planned: &Planned, saved: bool) {
+        debug_assert!(
+            !self.established || order(&planned.document.control) > order(&self.document.control),
+            "versions only rise"
+        );
+        self.document = Arc::clone(&planned.document);
+        self.established = true;
+        self.saved = saved;
+        if planned.takes_lead {
+            self.fence = None;
+        }
+    }
+
+    /// Notes in the history how long the gateways took.
+    pub fn note_acknowledged(&mut self, version: &str, routes: &[String], elapsed_ms: u64) {
+        let document = Arc::make_mut(&mut self.document);
+        for route in routes {
+            let entry = document
+                .routes
+                .get_mut(route)
+                .and_then(|record| record.history.iter_mut().rev().find(|entry| entry.version == version));
+            if let Some(entry) = entry {
+                entry.acknowledged_ms = Some(elapsed_ms);
+            }
+        }
+    }
+
+    /// Takes a discovery request in. The refusal is set when this request refused something.
+    pub fn hear(
+        &mut self,
+        now: Now,
+        peer: &str,
+        request: &DiscoveryRequest,
+    ) -> Result<(Client, Option<Refusal>), Full> {
+        let heard = self.fleet.hear(now.mono_ms, peer, request)?;
+        self.look_ahead(&heard.0.id);
+        Ok(heard)
+    }
+
+    /// Takes a report in. False = a newer one was there already.
+    pub fn hear_report(&mut self, now: Now, id: &str, report: &Report) -> Result<bool, Full> {
+        let routes = &self.routes;
+        let managed = |route: &str, target: &str| {
+            routes.get(route).is_some_and(|route| route.targets.iter().any(|known| known == target))
+        };
+        let id = fleet::clean(id);
+        let taken = self.fleet.report(now.mono_ms, &id, report, managed)?;
+        self.look_ahead(&id);
+        Ok(taken)
+    }
+
+    /// What a client that was just heard gets now.
+    pub fn answer(&self, now: Now, client: &Client, request: &DiscoveryRequest) -> Answer {
+        if let Some(fence) = &self.fence {
+            return Answer::Fenced(self.fence_text(fence));
+        }
+        let Some(version) = self.version() else { return Answer::Unknown };
+        if request.node.metadata.weir.as_ref().is_some_and(|weir| weir.goodbye) {
+            return Answer::Current;
+        }
+        if self.fleet.has_refused(client, &version) {
+            return Answer::Nothing;
+        }
+        if request.version_info == version {
+            return Answer::Current;
+        }
+        if self.fleet.may_send(now.mono_ms, client, &version) { Answer::Send } else { Answer::Nothing }
+    }
+
+    /// Notes that a client is sent the current version, as `news` or to say that there is none; answers version_info and nonce.
+    pub fn note_sent(&mut self, now: Now, client: &Client, news: bool) -> (String, String) {
+        let version = self.document.control.version().to_string();
+        let nonce = self.fleet.note_sent(now.mono_ms, client, &version, news);
+        (version, nonce)
+    }
+
+    /// Forgets a gateway. False = unknown.
+    pub fn forget(&mut self, id: &str) -> bool {
+        self.fleet.forget(id)
+    }
+
+    /// Drops gateways that are gone for long.
+    pub fn prune(&mut self, now: Now) {
+        self.fleet.prune(now.mono_ms);
+    }
+
+    /// What is to be done by itself about routes whose weights are not known; none = nothing now.
+    pub fn due_adoption(&self, now: Now) -> Option<Change> {
+        if self.fence.is_some() {
+            return None;
+        }
+        let mut begin = BTreeMap::new();
+        for (name, settings) in self.unknown_routes() {
+            match adoption::decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
+                Adoption::Initial(weights) => begin.insert(name.clone(), (ChangeKind::Initial, weights)),
+                Adoption::Adopt(weights) => begin.insert(name.clone(), (ChangeKind::Adopt, weights)),
+                // One version for all that can be known now: a route still settling holds the others back.
+                Adoption::Settling => return None,
+                Adoption::Unheard | Adoption::Disagree(_) => None,
+            };
+        }
+        (!begin.is_empty()).then(|| Change {
+            what: What::Begin(begin),
+            author: Author { actor: "control".to_owned(), token: None },
+            reason: "no state: begun from the configuration or from what the gateways serve".to_owned(),
+        })
+    }
+
+    /// Whether a route of unknown weights will be known by itself shortly.
+    pub fn is_settling(&self, now: Now, name: &str) -> bool {
+        let Some(settings) = self.routes.get(name) else { return false };
+        if self.fence.is_some() {
+            return false;
+        }
+        match adoption::decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
+            Adoption::Settling | Adoption::Initial(_) | Adoption::Adopt(_) => true,
+            Adoption::Unheard => !self.established && now.mono_ms < adoption::HEAR_FIRST_MS,
+            Adoption::Disagree(_) => false,
+        }
+    }
+
+    /// The weights that `adopt` takes over: from one gateway, or from all if they agree.
+    pub fn adoptable(&self, now: Now, from: Option<&str>) -> Result<BTreeMap<String, Weights>, ChangeError> {
+        let givers: Vec<(&String, &Gateway)> = match from {
+            Some(id) => {
+                let giver = self.fleet.iter().find(|(known, _)| known.as_str() == id);
+                vec![giver.ok_or_else(|| {
+                    ChangeError::CannotAdopt(format!("no gateway `{}` was heard", change::clean_text(id)))
+                })?]
+            }
+            None => self.fleet.iter().filter(|(_, gateway)| gateway.is_connected(now.mono_ms)).collect(),
+        };
+        let mut taken: BTreeMap<String, Weights> = BTreeMap::new();
+        for (id, gateway) in givers {
+            for (name, settings) in &self.routes {
+                let serves = adoption::served(gateway, name, settings)
+                    .map_err(|why| ChangeError::CannotAdopt(format!("{id}: {why}")))?;
+                let Some(serves) = serves else { continue };
+                match taken.get(name) {
+                    Some(other) if *other != serves => {
+                        return Err(ChangeError::CannotAdopt(format!(
+                            "the gateways do not agree on {name}: name one with --from"
+                        )));
+                    }
+                    _ => taken.insert(name.clone(), serves),
+                };
+            }
+        }
+        if taken.is_empty() {
+            return Err(ChangeError::CannotAdopt("no gateway says what it serves".to_owned()));
+        }
+        Ok(taken)
+    }
+
+    /// Who serves the wanted weights of `routes`, and who does not.
+    pub fn standing(&self, now: Now, routes: &[String]) -> Standing {
+        let mut standing = Standing::default();
+        for (id, gateway) in self.fleet.iter() {
+            let asked: Vec<&String> = routes.iter().filter(|route| gateway.asks_for(route)).collect();
+            if asked.is_empty() || !gateway.is_awaited(now.mono_ms) {
+                continue;
+            }
+            standing.awaited.push(id.clone());
+            standing.connected += usize::from(gateway.is_connected(now.mono_ms));
+            if let Some(why) = asked.iter().find_map(|route| self.disagreement(now, gateway, route)) {
+                standing.missing.push((id.clone(), why));
+            }
+        }
+        standing
+    }
+
+    /// Whether a newer change of one of `routes` took the place of `version`.
+    pub fn superseded(&self, version: &str, routes: &[String]) -> Option<String> {
+        let mut records = routes.iter().filter_map(|route| self.document.routes.get(route));
+        records.find(|record| record.version != version).map(|record| record.version.clone())
+    }
+
+    fn unknown_routes(&self) -> impl Iterator<Item = (&String, &RouteSettings)> {
+        self.routes.iter().filter(|(name, _)| !self.document.routes.contains_key(*name))
+    }
+
+    fn look_ahead(&mut self, id: &str) {
+        let Some(gateway) = self.fleet.get(id) else { return };
+        for seen in gateway.versions() {
+            self.max_seen_epoch = self.max_seen_epoch.max(seen.epoch);
+            if !self.established || !fence::is_ahead(&self.document.control, &self.document.lineage, &seen) {
+                continue;
+            }
+            let higher = self
+                .fence
+                .as_ref()
+                .is_none_or(|fence| (seen.epoch, seen.seq) > (fence.seen.epoch, fence.seen.seq));
+            if higher {
+                self.fence = Some(Fence { seen, gateway: id.to_owned() });
+            }
+        }
+    }
+}
+
+fn order(identity: &Identity) -> (u64, u64) {
+    (identity.epoch, identity.seq)
+}

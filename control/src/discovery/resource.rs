@@ -1,0 +1,56 @@
+//! Weights as Envoy's RouteConfigurations.
+//!
+//! Owns the shape of what is sent; it must never hold state. Next: `gateway_config::wire`.
+
+use crate::core::Core;
+use crate::settings::RouteSettings;
+use crate::state::document::RouteRecord;
+use gateway_config::wire::{
+    ClusterWeightResource, ROUTE_TYPE_URL, RouteActionResource, RouteConfigurationResource, RouteMetadata,
+    RouteResource, VirtualHostResource, WeightedClustersResource, WeirRouteMetadata,
+};
+use std::collections::BTreeMap;
+
+/// The managed routes with known weights, or those of them that are asked for by name: a stock Envoy refuses an
+/// answer with another number of resources than it asked for.
+pub fn route_configurations(core: &Core, names: &[String]) -> Vec<RouteConfigurationResource> {
+    core.routes()
+        .iter()
+        .filter(|(name, _)| names.is_empty() || names.contains(name))
+        .filter_map(|(name, settings)| {
+            let record = core.document().routes.get(name)?;
+            Some(route_configuration(name, settings, record))
+        })
+        .collect()
+}
+
+fn route_configuration(
+    name: &str,
+    settings: &RouteSettings,
+    record: &RouteRecord,
+) -> RouteConfigurationResource {
+    let clusters = settings
+        .targets
+        .iter()
+        .map(|target| ClusterWeightResource {
+            name: target.clone(),
+            weight: record.weights.get(target).copied().unwrap_or_default(),
+        })
+        .collect();
+    let weir = WeirRouteMetadata { stable: record.stable.clone() };
+    let route = RouteResource {
+        name: name.to_owned(),
+        matches: BTreeMap::from([("prefix".to_owned(), "/".to_owned())]),
+        route: RouteActionResource { weighted_clusters: WeightedClustersResource { clusters } },
+        metadata: Some(RouteMetadata { filter_metadata: BTreeMap::from([("weir".to_owned(), weir)]) }),
+    };
+    RouteConfigurationResource {
+        type_url: ROUTE_TYPE_URL.to_owned(),
+        name: name.to_owned(),
+        virtual_hosts: vec![VirtualHostResource {
+            name: name.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![route],
+        }],
+    }
+}

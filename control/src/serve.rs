@@ -1,0 +1,271 @@
+//! `control serve`: from the configuration to a running server, and to its end.
+//!
+//! Owns the order of birth and death: configuration, tokens, state, socket, tasks; then SIGTERM, answers to whoever
+//! waits, exit. It must never answer a request before the epoch of this start is on disk. Next: `shared.rs`.
+
+use crate::api::{Api, Peer};
+use crate::app_mesh;
+use crate::core::{Core, Now};
+use crate::settings;
+use crate::shared::{Follower, LOWERING_PATIENCE, Shared};
+use crate::state::file::{StateError, StateFile};
+use crate::state::store::Store;
+use crate::tokens::{TokenError, Tokens};
+use gateway_config::Diagnostics;
+use gateway_config::control_config::{ControlConfig, read_control};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use lifecycle::drain::{Drain, DrainWatch};
+use lifecycle::signals;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tower::ServiceExt;
+
+/// Connections at once: a fleet of the largest size holds two each, and people come beside it.
+const MAX_CONNECTIONS: usize = 2_560;
+/// HTTP/2 streams at once per connection: a gateway has one held request and its reports.
+const MAX_STREAMS: u32 = 100;
+/// From the first byte of a head to its last.
+const HEADER_PATIENCE: Duration = Duration::from_secs(10);
+/// HTTP/2 pings, so that a vanished gateway frees its connection.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered pings close the connection after so long.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers may take to leave after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why control does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration is not good.
+    #[error("{0}")]
+    Config(#[from] Diagnostics),
+    /// The state is not good.
+    #[error("state file {0}")]
+    State(#[from] StateError),
+    /// A token is not good.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// Open to the network without tokens.
+    #[error(
+        "listen: {address} can be reached from other machines, but {missing} tokens are not configured; add \
+         tokens.gateway and tokens.operator (name and file each), or listen on 127.0.0.1"
+    )]
+    Open {
+        /// The address.
+        address: SocketAddr,
+        /// Which kind.
+        missing: &'static str,
+    },
+    /// The port is taken or not allowed.
+    #[error("listen: {address}: {source}; stop what uses the port, or change `listen` in the configuration")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No signal handler.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// What `control serve` was told on the command line.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Begin from the fleet, whatever the state file is.
+    pub recover: bool,
+}
+
+/// Runs until a signal ends it.
+pub async fn run(options: &Options) -> Result<(), ServeError> {
+    let config = read_control(&options.config)?;
+    check_exposure(&config)?;
+    let tokens = Arc::new(Tokens::load(&config.tokens.gateway, &config.tokens.operator)?);
+    let drain = Drain::new();
+    let (shared, handles) = begin(&config, options.recover, &drain).await?;
+    let listener = bind(config.listen).await?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    // On stdout, and first: whoever started control on port 0 reads the port here.
+    println!("control listens on http://{address}");
+    tracing::info!(%address, "listening");
+    let mut signals = signals::shutdown().map_err(ServeError::Signals)?;
+    spawn_tasks(&shared);
+    let follow = Arc::clone(&tokens);
+    tokio::spawn(async move { follow.follow_files().await });
+    let stop = drain.clone();
+    tokio::spawn(async move {
+        signals.recv().await;
+        tracing::info!("stopping");
+        stop.start(DRAIN);
+        // A second signal does not wait.
+        signals.recv().await;
+        stop.close();
+    });
+    accept(&listener, &Api::new(Arc::clone(&shared), tokens), &drain.watch()).await;
+    drain.close();
+    for handle in handles {
+        handle.join().await;
+    }
+    Ok(())
+}
+
+/// Starts what control does by itself: adoption, forgetting, and writing what could not be written.
+pub fn spawn_tasks(shared: &Arc<Shared>) {
+    let house = Arc::clone(shared);
+    tokio::spawn(async move { house.keep_house().await });
+    let retry = Arc::clone(shared);
+    tokio::spawn(async move { retry.retry_unsaved().await });
+}
+
+fn check_exposure(config: &ControlConfig) -> Result<(), ServeError> {
+    let address = config.listen;
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let lists = [("gateway", &config.tokens.gateway), ("operator", &config.tokens.operator)];
+    match lists.into_iter().find(|(_, tokens)| tokens.is_empty()) {
+        Some((missing, _)) => Err(ServeError::Open { address, missing }),
+        None => Ok(()),
+    }
+}
+
+/// Opens the state, takes the next epoch and writes it, and starts App Mesh sync.
+pub async fn begin(
+    config: &ControlConfig,
+    recover: bool,
+    drain: &Drain,
+) -> Result<(Arc<Shared>, Vec<app_mesh::SyncHandle>), ServeError> {
+    let path = absolute(&config.state.file);
+    let opened = tokio::task::spawn_blocking(move || StateFile::open(&path, recover)).await;
+    let (file, document) = opened.map_err(|error| StateError::Corrupt {
+        path: config.state.file.clone(),
+        why: format!("could not be opened: {error}"),
+    })??;
+    if document.is_none() {
+        tracing::warn!(file = %file.path().display(), "there is no state: the fleet is asked what it serves");
+    }
+    let store = Store::new(file);
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Now { mono_ms: 0, unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX) };
+    let mut core = Core::start(settings::routes(config), document, &new_id(), now);
+    if core.is_established() {
+        let document = Arc::clone(core.document());
+        match store.write(Arc::clone(&document), LOWERING_PATIENCE).await {
+            Ok(()) => core.note_saved(&document),
+            // A full disk must not keep control down: a rollback needs it up. The write is retried.
+            Err(error) => tracing::error!(%error, "the start could not be written"),
+        }
+    }
+    let (followers, handles) = follow_app_mesh(config, &drain.watch()).await;
+    Ok((Arc::new(Shared::new(core, store, drain.watch(), followers)), handles))
+}
+
+async fn follow_app_mesh(
+    config: &ControlConfig,
+    drain: &DrainWatch,
+) -> (BTreeMap<String, Follower>, Vec<app_mesh::SyncHandle>) {
+    let mut followers = BTreeMap::new();
+    let mut handles = Vec::new();
+    let synced = config.routes.iter().filter_map(|(name, route)| Some((name, route.app_mesh.as_ref()?)));
+    let mut client: Option<aws::app_mesh::AppMesh> = None;
+    for (name, app_mesh) in synced {
+        let client = match &client {
+            Some(client) => client.clone(),
+            None => client.insert(aws::app_mesh::AppMesh::from_env().await).clone(),
+        };
+        let (wanted, wanted_reader) = watch::channel(None);
+        let (status_writer, status) = watch::channel(app_mesh::SyncStatus::default());
+        handles.push(app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone()));
+        let status = Box::new(move || serde_json::to_value(&*status.borrow()).unwrap_or_default());
+        followers.insert(name.clone(), Follower { wanted, status });
+    }
+    (followers, handles)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+}
+
+/// Serves connections until the drain, then until they are done or its deadline has passed.
+async fn accept(listener: &TcpListener, api: &Api, drain: &DrainWatch) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = drain.draining() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, mostly: without a pause this loop would spin.
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            tracing::warn!(%peer, "over {MAX_CONNECTIONS} connections");
+            continue;
+        };
+        let (api, drain) = (api.clone(), drain.clone());
+        tokio::spawn(async move {
+            connection(stream, peer, api, drain).await;
+            drop(permit);
+        });
+    }
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    tokio::select! {
+        _ = permits.acquire_many(all) => {}
+        () = tokio::time::sleep(DRAIN) => tracing::warn!("connections were cut at the end of the drain"),
+        () = drain.closed() => {}
+    }
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, api: Api, drain: DrainWatch) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "set_nodelay");
+    }
+    let service = api.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        request
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = drain.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "connection");
+    }
+}
+
+/// The id of this start: 40 random bits, in the letters that a version_info may hold.
+fn new_id() -> String {
+    let bits: u64 = rand::random();
+    format!("{:010x}", bits >> 24)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,367 @@
+//! The running control: the core, its state file, and who waits for news.
+//!
+//! Owns the order plan, write, commit, publish. It must never hold the core's lock across an await, and never
+//! publish a raised canary that is not on disk. Next: `discovery/`, `api/`.
+
+use crate::core::change::{Change, ChangeError, Planned};
+use crate::core::fleet::{Client, Full};
+use crate::core::{Core, Now};
+use crate::metrics::Metrics;
+use crate::rest::{Missing, Outcome, RouteOutcome};
+use crate::state::document::Document;
+use crate::state::file::StateError;
+use crate::state::store::Store;
+use gateway_config::wire::{DiscoveryRequest, Report};
+use lifecycle::drain::DrainWatch;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a change waits for the disk before it is refused.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a change that only lowers the canary waits for the disk before it goes out without it.
+pub const LOWERING_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to write what is not in the state file yet.
+pub const RETRY_UNSAVED: Duration = Duration::from_secs(1);
+/// How often it is looked whether an adoption is due or a gateway is gone for long.
+pub const TICK: Duration = Duration::from_millis(250);
+/// How long a change waits for gateways when it does not say.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a change may wait.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Weights of one route in the order of its targets; none while they are not known.
+pub type Wanted = Option<Vec<(String, u32)>>;
+/// Whoever follows the published weights of one route: App Mesh sync.
+pub type WantedSender = watch::Sender<Wanted>;
+/// What a follower says about itself, as JSON for people.
+pub type StatusReader = Box<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// See the module.
+pub struct Shared {
+    core: Mutex<Core>,
+    // What discovery would answer may have changed.
+    version: watch::Sender<u64>,
+    // Anything that is shown may have changed.
+    progress: watch::Sender<u64>,
+    // One change at a time: plans build on one another.
+    changes: tokio::sync::Mutex<()>,
+    store: Store,
+    started: Instant,
+    drain: DrainWatch,
+    followers: BTreeMap<String, Follower>,
+    /// Counters of this process.
+    pub metrics: Metrics,
+}
+
+/// App Mesh sync of one route.
+pub struct Follower {
+    /// Gets the weights of the route with each change.
+    pub wanted: WantedSender,
+    /// Tells how it does.
+    pub status: StatusReader,
+}
+
+impl Shared {
+    /// Everything that is needed to serve. `core` must be written already if it is established.
+    pub fn new(core: Core, store: Store, drain: DrainWatch, followers: BTreeMap<String, Follower>) -> Self {
+        let shared = Self {
+            core: Mutex::new(core),
+            version: watch::Sender::new(0),
+            progress: watch::Sender::new(0),
+            changes: tokio::sync::Mutex::new(()),
+            store,
+            started: Instant::now(),
+            drain,
+            followers,
+            metrics: Metrics::new(),
+        };
+        shared.tell_followers();
+        shared
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Looks at or changes the core; short, never across an await.
+    pub fn with_core<T>(&self, action: impl FnOnce(&mut Core) -> T) -> T {
+        action(&mut self.core.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Woken when what discovery would answer may have changed.
+    pub fn subscribe_version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Woken when anything shown may have changed; its value is the revision.
+    pub fn subscribe_progress(&self) -> watch::Receiver<u64> {
+        self.progress.subscribe()
+    }
+
+    /// Ends when the process is to stop.
+    pub async fn stopping(&self) {
+        self.drain.draining().await;
+    }
+
+    /// How App Mesh sync of a route does, if it is configured.
+    pub fn follower_status(&self, route: &str) -> Option<serde_json::Value> {
+        self.followers.get(route).map(|follower| (follower.status)())
+    }
+
+    /// The routes with App Mesh sync.
+    pub fn followed(&self) -> impl Iterator<Item = (&String, serde_json::Value)> {
+        self.followers.iter().map(|(route, follower)| (route, (follower.status)()))
+    }
+
+    /// Something that is shown has changed.
+    pub fn note_progress(&self) {
+        self.progress.send_modify(|revision| *revision += 1);
+    }
+
+    /// Takes a discovery request in.
+    pub fn hear(&self, peer: &str, request: &DiscoveryRequest) -> Result<Client, Full> {
+        let now = self.now();
+        let (result, fenced) = self.watching_fence(|core| core.hear(now, peer, request));
+        let (client, refusal) = result?;
+        if let Some(refusal) = refusal {
+            self.metrics.refusals.inc();
+            tracing::warn!(gateway = client.id, version = refusal.version, why = refusal.message, "refused");
+        }
+        self.after_hearing(fenced);
+        Ok(client)
+    }
+
+    /// Takes a report in. False = overtaken.
+    pub fn hear_report(&self, id: &str, report: &Report) -> Result<bool, Full> {
+        let now = self.now();
+        let (result, fenced) = self.watching_fence(|core| core.hear_report(now, id, report));
+        self.after_hearing(fenced);
+        result
+    }
+
+    fn watching_fence<T>(&self, action: impl FnOnce(&mut Core) -> T) -> (T, Option<String>) {
+        self.with_core(|core| {
+            let before = core.fence().cloned();
+            let result = action(core);
+            let fence = core.fence().filter(|fence| before.as_ref() != Some(fence));
+            let text = fence.map(|fence| core.fence_text(fence));
+            (result, text)
+        })
+    }
+
+    fn after_hearing(&self, fenced: Option<String>) {
+        if let Some(text) = fenced {
+            tracing::error!("{text}");
+            self.version.send_modify(|version| *version += 1);
+        }
+        self.note_progress();
+    }
+
+    /// Plans, writes, commits and publishes a change.
+    pub async fn change(&self, change: &Change) -> Result<Planned, ChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let now = self.now();
+        let planned = self.with_core(|core| core.plan(now, change))?;
+        let patience = if planned.only_lowers { LOWERING_PATIENCE } else { WRITE_PATIENCE };
+        let saved = match self.write(&planned.document, patience).await {
+            Ok(()) => true,
+            Err(error) if planned.only_lowers => {
+                tracing::error!(%error, "goes out though it could not be written: it only lowers the canary");
+                false
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.with_core(|core| core.commit(&planned, saved));
+        self.tell_followers();
+        self.metrics.changes.inc();
+        self.version.send_modify(|version| *version += 1);
+        self.note_progress();
+        let version = planned.document.control.version().to_string();
+        tracing::info!(version, routes = planned.routes.join(","), actor = change.author.actor, "published");
+        Ok(planned)
+    }
+
+    /// Waits until every awaited gateway serves `planned`, a newer change takes its place, or `deadline`.
+    pub async fn effect(&self, planned: &Planned, begun: Instant, deadline: Instant) -> Outcome {
+        let version = planned.document.control.version().to_string();
+        let mut progress = self.subscribe_progress();
+        let mut had_it = BTreeSet::new();
+        let mut outcome = loop {
+            progress.borrow_and_update();
+            let outcome = self.look_at_effect(planned, &version, &mut had_it);
+            if outcome.missing.is_empty() || outcome.superseded_by.is_some() {
+                break outcome;
+            }
+            let waited = tokio::select! {
+                changed = progress.changed() => changed.is_err(),
+                () = tokio::time::sleep_until(deadline) => true,
+                () = self.stopping() => true,
+            };
+            if waited {
+                break self.look_at_effect(planned, &version, &mut had_it);
+            }
+        };
+        outcome.elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if outcome.missing.is_empty() && outcome.acknowledged > 0 {
+            self.metrics.change_seconds.observe(begun.elapsed().as_secs_f64());
+            self.with_core(|core| core.note_acknowledged(&version, &planned.routes, outcome.elapsed_ms));
+        }
+        outcome
+    }
+
+    fn look_at_effect(&self, planned: &Planned, version: &str, had_it: &mut BTreeSet<String>) -> Outcome {
+        let now = self.now();
+        let (standing, superseded_by, saved) = self.with_core(|core| {
+            (core.standing(now, &planned.routes), core.superseded(version, &planned.routes), core.is_saved())
+        });
+        for id in &standing.awaited {
+            if superseded_by.is_none() && !standing.missing.iter().any(|(missing, _)| missing == id) {
+                had_it.insert(id.clone());
+            }
+        }
+        let missing: Vec<Missing> = standing
+            .missing
+            .into_iter()
+            .filter(|(gateway, _)| !had_it.contains(gateway))
+            .map(|(gateway, why)| Missing { gateway, why })
+            .collect();
+        Outcome {
+            version: version.to_owned(),
+            routes: self.route_outcomes(planned),
+            elapsed_ms: 0,
+            connected: standing.connected,
+            awaited: standing.awaited.len(),
+            acknowledged: standing.awaited.len() - missing.len(),
+            missing,
+            saved,
+            superseded_by,
+        }
+    }
+
+    fn route_outcomes(&self, planned: &Planned) -> BTreeMap<String, RouteOutcome> {
+        let outcome = |name: &String| {
+            let record = planned.document.routes.get(name)?;
+            let entry = record.history.back()?;
+            let targets = self.with_core(|core| core.routes().get(name).map(|route| route.targets.clone()));
+            let outcome = RouteOutcome {
+                from: entry.from.clone(),
+                to: entry.to.clone(),
+                stable: entry.stable.clone(),
+                targets: targets.unwrap_or_default(),
+            };
+            Some((name.clone(), outcome))
+        };
+        planned.routes.iter().filter_map(outcome).collect()
+    }
+
+    /// Waits until the weights of all `routes` are known, or `deadline`.
+    pub async fn adopted(&self, routes: &[String], deadline: Instant) {
+        let mut progress = self.subscribe_progress();
+        loop {
+            progress.borrow_and_update();
+            let now = self.now();
+            let waits = self.with_core(|core| {
+                routes.iter().any(|route| {
+                    core.routes().contains_key(route)
+                        && core.weights(route).is_none()
+                        && core.is_settling(now, route)
+                })
+            });
+            if !waits {
+                return;
+            }
+            tokio::select! {
+                _ = progress.changed() => {}
+                // Whether it still waits is also a matter of time.
+                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep_until(deadline) => return,
+                () = self.stopping() => return,
+            }
+        }
+    }
+
+    /// Looks after adoption and old gateways, for as long as control runs.
+    pub async fn keep_house(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.stopping() => return,
+            }
+            let now = self.now();
+            let due = self.with_core(|core| {
+                core.prune(now);
+                core.due_adoption(now)
+            });
+            if let Some(change) = due
+                && let Err(error) = self.change(&change).await
+            {
+                tracing::error!(%error, "the first weights could not be taken");
+                tokio::time::sleep(RETRY_UNSAVED).await;
+            }
+        }
+    }
+
+    /// Writes what is not in the state file yet, for as long as control runs.
+    pub async fn retry_unsaved(&self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_UNSAVED) => {}
+                () = self.stopping() => return,
+            }
+            let unsaved = || {
+                self.with_core(|core| {
+                    (core.is_established() && !core.is_saved()).then(|| Arc::clone(core.document()))
+                })
+            };
+            if unsaved().is_none() {
+                continue;
+            }
+            let _one_at_a_time = self.changes.lock().await;
+            let Some(document) = unsaved() else { continue };
+            if self.write(&document, LOWERING_PATIENCE).await.is_ok() {
+                self.with_core(|core| core.note_saved(&document));
+                tracing::info!(version = %document.control.version(), "the state is written again");
+                self.note_progress();
+            }
+        }
+    }
+
+    async fn write(&self, document: &Arc<Document>, patience: Duration) -> Result<(), StateError> {
+        let result = self.store.write(Arc::clone(document), patience).await;
+        if let Err(error) = &result {
+            self.metrics.state_write_failures.inc();
+            tracing::error!(%error, "the state could not be written");
+        }
+        result
+    }
+
+    fn tell_followers(&self) {
+        let wanted: Vec<(&Follower, Wanted)> = self.with_core(|core| {
+            let wanted = |route: &String| {
+                let targets = &core.routes().get(route)?.targets;
+                let weights = core.weights(route)?;
+                let pair =
+                    |target: &String| (target.clone(), weights.get(target).copied().unwrap_or_default());
+                Some(targets.iter().map(pair).collect())
+            };
+            self.followers.iter().map(|(route, follower)| (follower, wanted(route))).collect()
+        });
+        for (follower, wanted) in wanted {
+            follower.wanted.send_if_modified(|current| {
+                let changed = *current != wanted;
+                *current = wanted;
+                changed
+            });
+        }
+    }
+}

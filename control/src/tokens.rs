@@ -1,0 +1,241 @@
+//! Who may speak to control.
+//!
+//! Owns the tokens and their files; it must never log one, and never tell by its timing how much of one was right.
+//! A file that cannot be read any more keeps its last good token: a broken deploy of a secret must not lock the
+//! fleet out. Next: `api/`.
+
+use gateway_config::control_config::TokenFile;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+
+/// Between two looks at the token files. Polled because mounted secrets are swapped by symlinks and over network
+/// file systems, where notifications are lost.
+pub const POLL: Duration = Duration::from_secs(2);
+/// Shorter ones can be guessed.
+pub const MIN_TOKEN_BYTES: usize = 16;
+/// A token travels in one header line.
+const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Discovery and reports.
+    Gateway,
+    /// Everything that people do.
+    Operator,
+}
+
+/// Why a token file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Not readable.
+    #[error("token {name}: {}: {source}; the file must be readable by control", path.display())]
+    Io {
+        /// The token's name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Too short or too long.
+    #[error(
+        "token {name}: the first line of {} is {found} bytes long; write a random token of {MIN_TOKEN_BYTES} to \
+         {MAX_TOKEN_BYTES} visible characters (`openssl rand -hex 32`)",
+        path.display()
+    )]
+    Unfit {
+        /// The token's name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Length of its first line.
+        found: usize,
+    },
+}
+
+struct Token {
+    file: TokenFile,
+    secret: Vec<u8>,
+}
+
+/// All tokens. A kind without any is open: control binds only loopback then.
+pub struct Tokens {
+    gateway: RwLock<Vec<Token>>,
+    operator: RwLock<Vec<Token>>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(redacted)")
+    }
+}
+
+/// Whether a request may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// By the token of this name.
+    Allowed(String),
+    /// No token of this kind exists: open to loopback.
+    Open,
+    /// No token was sent.
+    Missing,
+    /// Another one.
+    Wrong,
+}
+
+impl Tokens {
+    /// Reads all files.
+    pub fn load(gateway: &[TokenFile], operator: &[TokenFile]) -> Result<Self, TokenError> {
+        let load = |files: &[TokenFile]| {
+            files
+                .iter()
+                .map(|file| Ok(Token { file: file.clone(), secret: read(file)? }))
+                .collect::<Result<Vec<_>, TokenError>>()
+        };
+        Ok(Self { gateway: RwLock::new(load(gateway)?), operator: RwLock::new(load(operator)?) })
+    }
+
+    /// Judges an `authorization` header.
+    pub fn judge(&self, kind: Kind, authorization: Option<&[u8]>) -> Verdict {
+        let tokens = self.of(kind).read().unwrap_or_else(PoisonError::into_inner);
+        if tokens.is_empty() {
+            return Verdict::Open;
+        }
+        let Some(sent) = authorization.and_then(bearer) else { return Verdict::Missing };
+        // Every token is compared, whichever is right.
+        let mut right: Option<&Token> = None;
+        for token in tokens.iter() {
+            if bool::from(token.secret.ct_eq(sent)) {
+                right = Some(token);
+            }
+        }
+        right.map_or(Verdict::Wrong, |token| Verdict::Allowed(token.file.name.clone()))
+    }
+
+    /// Looks whether files changed, for as long as control runs.
+    pub async fn follow_files(&self) {
+        loop {
+            tokio::time::sleep(POLL).await;
+            self.read_again();
+        }
+    }
+
+    /// Takes over what changed in the files.
+    pub fn read_again(&self) {
+        for kind in [Kind::Gateway, Kind::Operator] {
+            let files: Vec<TokenFile> = {
+                let tokens = self.of(kind).read().unwrap_or_else(PoisonError::into_inner);
+                tokens.iter().map(|token| token.file.clone()).collect()
+            };
+            for file in files {
+                let secret = match read(&file) {
+                    Ok(secret) => secret,
+                    Err(error) => {
+                        tracing::warn!(%error, "the last good token stays in force");
+                        continue;
+                    }
+                };
+                let mut tokens = self.of(kind).write().unwrap_or_else(PoisonError::into_inner);
+                for token in tokens.iter_mut().filter(|token| token.file == file) {
+                    if !bool::from(token.secret.ct_eq(&secret)) {
+                        tracing::info!(token = file.name, "the token was changed");
+                        token.secret.clone_from(&secret);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of(&self, kind: Kind) -> &RwLock<Vec<Token>> {
+        match kind {
+            Kind::Gateway => &self.gateway,
+            Kind::Operator => &self.operator,
+        }
+    }
+}
+
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+fn read(file: &TokenFile) -> Result<Vec<u8>, TokenError> {
+    let mut bytes = Vec::new();
+    File::open(&file.file)
+        .and_then(|open| open.take(MAX_TOKEN_BYTES as u64 + 2).read_to_end(&mut bytes))
+        .map_err(|source| TokenError::Io { name: file.name.clone(), path: file.file.clone(), source })?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let fit = (MIN_TOKEN_BYTES..=MAX_TOKEN_BYTES).contains(&line.len());
+    if !fit || !line.iter().all(u8::is_ascii_graphic) {
+        return Err(TokenError::Unfit {
+            name: file.name.clone(),
+            path: file.file.clone(),
+            found: line.len(),
+        });
+    }
+    Ok(line.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(folder: &std::path::Path, name: &str, text: &str) -> TokenFile {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        TokenFile { name: name.to_owned(), file }
+    }
+
+    #[test]
+    fn a_token_is_good_only_for_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let gateway = token(folder.path(), "fleet", "gateway-token-0001\n");
+        let operator = token(folder.path(), "alice", "operator-token-001\n");
+        let tokens = Tokens::load(&[gateway], &[operator]).unwrap();
+        let sent = Some(b"Bearer operator-token-001".as_slice());
+        assert_eq!(tokens.judge(Kind::Operator, sent), Verdict::Allowed("alice".to_owned()));
+        assert_eq!(tokens.judge(Kind::Gateway, sent), Verdict::Wrong);
+        assert_eq!(tokens.judge(Kind::Gateway, None), Verdict::Missing);
+        assert_eq!(tokens.judge(Kind::Gateway, Some(b"Basic x")), Verdict::Missing);
+    }
+
+    #[test]
+    fn several_tokens_of_one_kind_are_good_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = token(folder.path(), "old", "an-old-token-00001");
+        let new = token(folder.path(), "new", "a-new-token-000001");
+        let tokens = Tokens::load(&[], &[old, new]).unwrap();
+        for (sent, name) in [("bearer an-old-token-00001", "old"), ("Bearer a-new-token-000001", "new")] {
+            let verdict = tokens.judge(Kind::Operator, Some(sent.as_bytes()));
+            assert_eq!(verdict, Verdict::Allowed(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_changed_file_counts_and_a_lost_one_keeps_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = token(folder.path(), "fleet", "gateway-token-0001");
+        let tokens = Tokens::load(std::slice::from_ref(&file), &[]).unwrap();
+        std::fs::write(&file.file, "gateway-token-0002").unwrap();
+        tokens.read_again();
+        assert_eq!(tokens.judge(Kind::Gateway, Some(b"Bearer gateway-token-0001")), Verdict::Wrong);
+        std::fs::remove_file(&file.file).unwrap();
+        tokens.read_again();
+        let verdict = tokens.judge(Kind::Gateway, Some(b"Bearer gateway-token-0002"));
+        assert_eq!(verdict, Verdict::Allowed("fleet".to_owned()));
+    }
+
+    #[test]
+    fn a_short_or_missing_token_is_refused_by_name_and_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Tokens::load(&[token(folder.path(), "fleet", "short")], &[]).unwrap_err().to_string();
+        assert!(error.contains("fleet") && error.contains("openssl") && !error.contains("short"), "{error}");
+        let missing = TokenFile { name: "gone".to_owned(), file: folder.path().join("none") };
+        assert!(Tokens::load(&[missing], &[]).is_err());
+    }
+}
