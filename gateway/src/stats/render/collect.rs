@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn codes_and_classes_become_labels_before_the_scopes_own() {
-        let mut samples = super::registry(&counted());
+        let mut samples = registry(&counted());
         let text = prometheus(&mut samples, &[]);
         for line in [
             "envoy_http_downstream_rq_xx{envoy_response_code_class=\"5\",envoy_http_conn_manager_prefix=\"ingress\"} 2",
@@ -279,17 +279,17 @@ mod tests {
 
     #[test]
     fn a_reset_zeroes_counters_and_codes_and_keeps_gauges_histograms_and_what_control_is_told() {
-        let registry = counted();
-        reset_counters(&registry);
-        let samples = super::registry(&registry);
+        let counted = counted();
+        reset_counters(&counted);
+        let samples = registry(&counted);
         assert_eq!(find(&samples, "cluster.v1.upstream_rq_503").value, Value::Counter(0));
         assert_eq!(find(&samples, "cluster.v1.upstream_rq_5xx").value, Value::Counter(0));
         assert!(find(&samples, "cluster.v1.upstream_rq_5xx").used, "a reset does not make it unused");
         assert_eq!(find(&samples, "cluster.v1.membership_total").value, Value::Gauge(3));
         assert!(find(&samples, "cluster.v1.upstream_rq_time").used);
-        assert_eq!(registry.target("svc1", "v2").scope.total(TargetStat::Errors), 1);
-        registry.cluster("v1").scope.code(Shard::worker(0), 503);
-        let samples = super::registry(&registry);
+        assert_eq!(counted.target("svc1", "v2").scope.total(TargetStat::Errors), 1);
+        counted.cluster("v1").scope.code(Shard::worker(0), 503);
+        let samples = registry(&counted);
         assert_eq!(find(&samples, "cluster.v1.upstream_rq_503").value, Value::Counter(1));
     }
 
