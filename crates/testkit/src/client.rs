@@ -406,3 +406,67 @@ impl H2Client {
         self.sender.is_closed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Reply, Upstream};
+    use hyper::service::service_fn;
+
+    /// One HTTP/2 connection of hyper's server, which echoes bodies and trailers and names the path.
+    async fn h2_echo(listener: tokio::net::TcpListener) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let echo = service_fn(|request: http::Request<Incoming>| async {
+            let uri = request.uri().to_string();
+            http::Response::builder().header("x-uri", uri).body(request.into_body())
+        });
+        let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        server.serve_connection(TokioIo::new(stream), echo).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn http2_streams_run_side_by_side_with_bodies_and_trailers() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(h2_echo(listener));
+        let client = H2Client::connect(addr).await.unwrap();
+        let (mut one, mut two) = (client.clone(), client.clone());
+        let post = http::Request::post("/two").body(Bytes::from_static(b"body")).unwrap();
+        let (one, two) = tokio::join!(one.get("/one?x"), two.request(post));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(one.headers.get("x-uri").unwrap(), &format!("http://{addr}/one?x"));
+        assert_eq!((two.status, two.body.as_ref()), (200, b"body".as_slice()));
+        let trailers = http::HeaderMap::from_iter([("x-end".parse().unwrap(), "yes".parse().unwrap())]);
+        let body =
+            Full::new(Bytes::from_static(b"body")).with_trailers(std::future::ready(Some(Ok(trailers))));
+        let body = body.map_err(|never| match never {}).boxed();
+        let answer = client.clone().send_body(http::Request::post("/").body(body).unwrap()).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap().get("x-end").unwrap(), "yes");
+        assert!(!client.is_closed());
+    }
+
+    #[tokio::test]
+    async fn polling_goes_on_until_the_answer_is_as_wanted() {
+        let v1 = Upstream::start("v1").unwrap();
+        (0..3).for_each(|_| v1.push(Reply::status(503)));
+        v1.push(Reply::close());
+        let answer = poll(v1.addr(), "/", |answer| answer.status == 200).await.unwrap();
+        assert_eq!((answer.header("x-v"), v1.seen().requests), (Some("v1"), 5));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_an_error_and_what_is_no_answer_too() {
+        let v1 = Upstream::start("v1").unwrap();
+        v1.push(Reply::hang());
+        let mut client =
+            RawClient::connect(v1.addr()).await.unwrap().with_deadline(Duration::from_millis(20));
+        assert!(client.get("/").await.unwrap_err().to_string().contains("did not happen"));
+        v1.push(Reply::raw("SMTP ready\r\n\r\n"));
+        assert!(get(v1.addr(), "/").await.unwrap_err().to_string().contains("not HTTP/1"));
+        let whole = Reply::status(200).chunked(["abc"]);
+        let cut = whole.head_len() + 4;
+        v1.push(whole.cut_at(cut).end(crate::upstream::End::Close));
+        assert!(get(v1.addr(), "/").await.is_err());
+    }
+}

@@ -1,18 +1,5 @@
 //! The stand-in's own HTTP interface under `/_standin/`, for the demo and for tests in other processes.
-//!
-//! | call | body |
-//! |---|---|
-//! | `POST /_standin/instances` | `{namespace, service, id, address, port, attributes, health}` (the last two optional) |
-//! | `DELETE /_standin/instances` | `{namespace, service, id}` |
-//! | `POST /_standin/health` | `{namespace, service, id, health}` |
-//! | `POST`, `DELETE /_standin/services` | `{namespace, service}` |
-//! | `POST /_standin/routes` | `{mesh, virtualRouter, route, spec}` |
-//! | `POST /_standin/faults` | a fault, or a list of them: added |
-//! | `GET`, `DELETE /_standin/faults` | |
-//! | `GET`, `DELETE /_standin/requests` | |
-//! | `GET /_standin/state` | everything registered |
-//!
-//! Not recorded and never faulty. Errors are 400 with a sentence.
+//! The calls are listed in [`super`]. Not recorded and never faulty. Errors are 400 with a sentence.
 
 use std::collections::BTreeMap;
 

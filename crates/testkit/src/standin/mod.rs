@@ -3,6 +3,20 @@
 //! It speaks the real wire protocols, so that the code under test goes its real way, but checks no signature. Where it is stricter
 //! than moto (error codes, the revision, client tokens, weights, deletions) it follows the service models. Must never be lenient
 //! where AWS is strict. Read `server` next (what comes in where), then `cloud_map`, `app_mesh`, `faults`.
+//!
+//! Other processes, such as the demo, change it over HTTP; what is not JSON or not known is 400 with a sentence:
+//!
+//! | call | body |
+//! |---|---|
+//! | `POST /_standin/instances` | `{namespace, service, id, address, port, attributes, health}` (the last two optional) |
+//! | `DELETE /_standin/instances` | `{namespace, service, id}` |
+//! | `POST /_standin/health` | `{namespace, service, id, health}` |
+//! | `POST`, `DELETE /_standin/services` | `{namespace, service}` |
+//! | `POST /_standin/routes` | `{mesh, virtualRouter, route, spec}` |
+//! | `POST /_standin/faults` | a fault, or a list of them: added |
+//! | `GET`, `DELETE /_standin/faults` | |
+//! | `GET`, `DELETE /_standin/requests` | |
+//! | `GET /_standin/state` | everything registered |
 
 mod admin;
 mod app_mesh;
