@@ -41,8 +41,17 @@ enum Command {
     },
 }
 
+/// The command line without the `--` of `cargo demo -- --for 20s`: cargo hands it on, as the alias has one already.
+fn words(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = typed.collect();
+    if words.get(2).is_some_and(|word| word == "--") {
+        words.remove(2);
+    }
+    words
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match Cli::parse_from(words(std::env::args_os())).command {
         Command::Test(options) => testing::run(&options),
         Command::Layers => layers::run(),
         Command::Run { words } => programs::run(&words),
@@ -55,5 +64,33 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_after_two_dashes_or_without_them() {
+        for typed in [&["xtask", "demo", "--", "--for", "20s"][..], &["xtask", "demo", "--for", "20s"]] {
+            let words = words(typed.iter().map(OsString::from));
+            assert!(matches!(Cli::try_parse_from(words).unwrap().command, Command::Demo(_)), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_gets_its_own_flags() {
+        let typed = ["xtask", "run", "control", "get", "--json", "--help"].map(OsString::from);
+        let Command::Run { words } = Cli::try_parse_from(words(typed.into_iter())).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(words, ["control", "get", "--json", "--help"]);
     }
 }

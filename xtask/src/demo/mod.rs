@@ -70,10 +70,10 @@ pub fn run(options: Options) -> Result<bool> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot listen for signals")?;
     }
     let binaries = programs::build(&workspace::root()?)?;
-    let folder = Scratch::new()?;
+    let mut folder = Scratch::new()?;
     // After the folder, so that it is dropped first: the parts write there until they end.
     let mut demo =
-        Demo { children: Children::new(&folder.0), options, binaries, folder: folder.0.clone(), stop };
+        Demo { children: Children::new(&folder.path), options, binaries, folder: folder.path.clone(), stop };
     let played = demo.start().and_then(|()| demo.play());
     if demo.stop.load(Relaxed) && played.is_err() {
         println!("\nstopped");
@@ -81,24 +81,32 @@ pub fn run(options: Options) -> Result<bool> {
     }
     println!("\nending what was started");
     demo.children.end();
+    folder.keep = !matches!(played, Ok(true));
     played
 }
 
-/// A folder for configurations and logs, removed at the end.
-struct Scratch(PathBuf);
+/// A folder for configurations and logs; removed at the end unless something went wrong.
+struct Scratch {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Scratch {
     fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("weir-demo-{}", std::process::id()));
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { path, keep: false })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays behind is small and in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
+        if self.keep {
+            eprintln!("logs and configurations stay in {}", self.path.display());
+        } else {
+            // What stays behind is small and in the system's temporary folder.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 
