@@ -304,7 +304,7 @@ fn control_thread(
         let admin = Admin::new(Arc::clone(process), hooks, labels);
         tokio::task::spawn_local(admin::serve(admin_socket, admin));
         tokio::task::spawn_local(follow_admin(Arc::clone(process), wished, quit));
-        sources::start(process, start.cli.config.clone(), start.cli.state_dir.clone());
+        sources::start(process, &start.cli, &start.environment);
         tokio::task::spawn_local(become_live(Arc::clone(process)));
         tokio::select! {
             () = until_signals_end(process) => 0,

@@ -4,6 +4,7 @@
 //! Next: `app.rs`.
 
 use clap::{Parser, ValueEnum};
+use gateway_config::model::Bootstrap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -112,6 +113,17 @@ impl Environment {
         match value.parse() {
             Ok(number) => set(self, number),
             Err(_) => self.ignored.push(format!("{name} (not a number in range: `{value}`)")),
+        }
+    }
+
+    /// Puts what the environment says about the process in place of the file's words.
+    pub fn complete(&self, bootstrap: &mut Bootstrap) {
+        if let Some(port) = self.admin_port {
+            bootstrap.admin.address.set_port(port);
+        }
+        if let Some(resource) = &self.resource {
+            bootstrap.node.id.clone_from(resource);
+            bootstrap.node.cluster.clone_from(self.resource_cluster.as_ref().unwrap_or(resource));
         }
     }
 

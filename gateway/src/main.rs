@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         println!("configuration OK");
         return ExitCode::SUCCESS;
     }
-    complete(&mut bootstrap, &environment);
+    environment.complete(&mut bootstrap);
     let log = match lifecycle::logging::init(&cli.level(&environment), cli.log_json) {
         Ok(log) => log,
         Err(error) => {
@@ -66,16 +66,5 @@ fn load(cli: &Cli, environment: &Environment) -> Option<Result<Bootstrap, Diagno
         (Some(path), _) => Some(read_bootstrap(path)),
         (None, Some(text)) => Some(parse_bootstrap("GATEWAY_CONFIG", text.as_bytes())),
         (None, None) => None,
-    }
-}
-
-/// What the environment says about the process wins over the file.
-fn complete(bootstrap: &mut Bootstrap, environment: &Environment) {
-    if let Some(port) = environment.admin_port {
-        bootstrap.admin.address.set_port(port);
-    }
-    if let Some(resource) = &environment.resource {
-        bootstrap.node.id.clone_from(resource);
-        bootstrap.node.cluster.clone_from(environment.resource_cluster.as_ref().unwrap_or(resource));
     }
 }

@@ -121,7 +121,7 @@ impl Worker {
     pub fn with_position<T>(&self, of: *const (), job: impl FnOnce(&mut usize) -> T) -> T {
         let mut positions = self.positions.borrow_mut();
         // Workers that start in step would all begin with the first endpoint.
-        let position = positions.entry(of).or_insert_with(|| self.with_rng(|rng| start_position(rng)));
+        let position = positions.entry(of).or_insert_with(|| self.with_rng(start_position));
         job(position)
     }
 

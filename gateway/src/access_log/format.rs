@@ -148,6 +148,9 @@ fn string(out: &mut Vec<u8>, name: &str, value: Option<&[u8]>) {
 /// Envoy writes values as they are; we do so too, but a quote, a backslash, a control byte or a byte that is not
 /// UTF-8 is escaped, so that no client can forge a field, a line, or a file that is not text.
 fn escape_text(out: &mut Vec<u8>, value: &[u8]) {
+    if is_plain(value) {
+        return out.extend_from_slice(value);
+    }
     let is_utf8 = value.is_ascii() || std::str::from_utf8(value).is_ok();
     for &byte in value {
         match byte {
@@ -161,6 +164,9 @@ fn escape_text(out: &mut Vec<u8>, value: &[u8]) {
 
 /// RFC 8259, section 7. Bytes that are not UTF-8 are written as the Latin-1 characters they stand for in HTTP.
 fn escape_json(out: &mut Vec<u8>, value: &[u8]) {
+    if is_plain(value) {
+        return out.extend_from_slice(value);
+    }
     let is_utf8 = value.is_ascii() || std::str::from_utf8(value).is_ok();
     for &byte in value {
         match byte {
@@ -170,6 +176,11 @@ fn escape_json(out: &mut Vec<u8>, value: &[u8]) {
             _ => out.push(byte),
         }
     }
+}
+
+/// Nearly every value: printable ASCII without quote and backslash, which both formats take as it is.
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().all(|byte| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\'))
 }
 
 fn hex(out: &mut Vec<u8>, prefix: &[u8], byte: u8) {

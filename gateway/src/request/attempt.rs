@@ -25,6 +25,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+/// Most bytes of an answer's head; backends are trusted further than clients, but not without end.
+const MAX_RESPONSE_HEAD: usize = 128 * 1024;
+
 /// What the pipeline needs of a client while it waits for an answer, whatever the client's protocol.
 pub trait Downstream {
     /// Moves the request's head and body upstream; ready when all of it was written.
@@ -257,7 +260,7 @@ async fn exchange(
 fn limits(record: &Record) -> Limits {
     let default = Limits::default();
     let most = record.manager().map_or(default.max_headers, |manager| manager.config.max_headers_count);
-    Limits { max_headers: most, ..default }
+    Limits { max_headers: most, max_head_bytes: MAX_RESPONSE_HEAD }
 }
 
 /// Where the exchange of one attempt stands.

@@ -233,7 +233,8 @@ impl Client {
         record.received = pump.bytes;
         match answered {
             Err(failure) => {
-                let close = !wishes.keep_alive || !pump.source_done();
+                // After a refused CONNECT nobody knows what the client sends next.
+                let close = !wishes.keep_alive || !pump.source_done() || record.head.method() == "CONNECT";
                 self.reply(record, failure, close).await
             }
             Ok(answer) if answer.head.status == 101 && wishes.upgrade => self.tunnel(record, answer).await,

@@ -172,7 +172,7 @@ fn translate(parts: &http::request::Parts, head: &mut RequestHead) -> Result<(),
                 | "upgrade"
                 | "te"
         );
-        if kept {
+        if kept || (name == "te" && value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
             head.fields.push(name.as_str(), value.as_bytes());
         }
     }

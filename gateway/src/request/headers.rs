@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Never believed from a client (Envoy: `ConnectionManagerUtility::cleanInternalHeaders`).
-const INTERNAL: [&str; 21] = [
+const INTERNAL: [&str; 20] = [
     "x-envoy-internal",
     "x-envoy-retry-on",
     "x-envoy-retry-grpc-on",
@@ -31,7 +31,6 @@ const INTERNAL: [&str; 21] = [
     "x-envoy-force-trace",
     "x-envoy-ip-tags",
     "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-external-address",
     "x-envoy-retriable-status-codes",
     "x-envoy-retriable-header-names",
     "x-envoy-upstream-alt-stat-name",
@@ -148,10 +147,12 @@ pub fn stamp_request(
     }
     if config.use_remote_address {
         with_text(external, |text| fields.set("x-envoy-external-address", text));
-        fields.remove("x-request-id");
+    } else {
+        fields.remove("x-envoy-external-address");
     }
-    if !fields.contains("x-request-id") {
-        fields.push("x-request-id", &worker.with_rng(uuid4));
+    // At the edge an id from outside is not believed.
+    if config.use_remote_address || !fields.contains("x-request-id") {
+        fields.set("x-request-id", &worker.with_rng(uuid4));
     }
 }
 

@@ -3,10 +3,32 @@
 //! Owns nothing but the start of each source. Sources send changes to the store and never read a request.
 //! Next: `endpoints.rs`.
 
+pub mod backoff;
+pub mod cloud_map;
+pub mod control;
+pub mod dns;
+pub mod endpoints;
+pub mod file;
+pub mod link;
+pub mod membership;
+pub mod report;
+pub mod saved;
+
+use crate::cli::{Cli, Environment};
 use crate::process::Process;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Starts every source that the configuration asks for, on the present thread's local set. What LIVE waits for is
 /// registered before this returns.
-pub fn start(_process: &Arc<Process>, _config: Option<PathBuf>, _state_dir: Option<String>) {}
+pub fn start(process: &Arc<Process>, cli: &Cli, environment: &Environment) {
+    endpoints::start(process);
+    if let Some(path) = cli.config.clone() {
+        tokio::task::spawn_local(file::watch(Arc::clone(process), path, environment.clone()));
+    }
+    let bootstrap = Arc::clone(&process.store.snapshot().routes.bootstrap);
+    if let Some(config) = &bootstrap.control {
+        let mut config = config.clone();
+        config.state_dir = cli.state_dir.clone().or(config.state_dir);
+        control::start(process, config);
+    }
+}

@@ -1,0 +1,89 @@
+//! Endpoints by Cloud Map's API: the revision often, everything now and then.
+//!
+//! Owns the rhythm of calls: a revision call costs little and says whether somebody came or went; a change of
+//! health does not move it, so a full call follows at the latest after `full_poll`. It must never turn an error
+//! into "nobody". Next: `file.rs`.
+
+use super::backoff::{Backoff, jitter};
+use super::membership::{Answer, Found, acceptable};
+use aws::cloud_map::{CloudMap, Discovered, Query};
+use gateway_config::model::CloudMapDiscovery;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Sender;
+
+/// First wait after a failed call.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait after failed calls: the quota is the whole account's.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Asks for ever, until nobody listens.
+pub async fn ask(config: CloudMapDiscovery, tell: Sender<Answer>) {
+    let client = CloudMap::from_env().await;
+    let query = Query {
+        namespace_name: config.namespace_name.clone(),
+        service_name: config.service_name.clone(),
+        attributes: config.attributes.clone(),
+    };
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    loop {
+        let (answer, revision) = match client.discover(&query).await {
+            Ok(found) => (judge(&found, &config), found.revision),
+            Err(error @ aws::Error::NotFound { .. }) => (Answer::Nobody(error.to_string()), None),
+            Err(error) => (Answer::Failed(error.to_string()), None),
+        };
+        let failed = matches!(answer, Answer::Failed(_));
+        if tell.send(answer).await.is_err() {
+            return;
+        }
+        if failed {
+            tokio::time::sleep(backoff.next(&mut rand::rng())).await;
+        } else {
+            backoff.reset();
+            wait_for_news(&client, &config, revision).await;
+        }
+    }
+}
+
+/// Returns when the revision has moved, cannot be read, or a full call is due.
+async fn wait_for_news(client: &CloudMap, config: &CloudMapDiscovery, known: Option<i64>) {
+    let due = Instant::now() + jitter(config.full_poll, &mut rand::rng());
+    loop {
+        let pause = jitter(config.revision_poll, &mut rand::rng());
+        let left = due.saturating_duration_since(Instant::now());
+        if left <= pause {
+            tokio::time::sleep(left).await;
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        let Some(known) = known else { continue };
+        match client.revision(&config.namespace_name, &config.service_name).await {
+            Ok(revision) if revision == known => {}
+            // A failing revision call says nothing: the full call that follows has its own back-off.
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+fn judge(found: &Discovered, config: &CloudMapDiscovery) -> Answer {
+    if found.instances.is_empty() {
+        return Answer::Nobody(format!("{}.{}: no instance", config.service_name, config.namespace_name));
+    }
+    let mut refused = Vec::new();
+    let mut good = Vec::new();
+    for instance in &found.instances {
+        let zone = instance.attributes.get("AVAILABILITY_ZONE").cloned().unwrap_or_default();
+        match (instance.ip, config.port.or(instance.port)) {
+            (Some(ip), Some(port)) if acceptable(ip, config.allow_loopback) => {
+                good.push(Found { address: SocketAddr::new(ip, port), zone });
+            }
+            (Some(ip), Some(_)) => refused.push(format!("{}: {ip} is loopback or link-local", instance.id)),
+            (None, _) => refused.push(format!("{}: no AWS_INSTANCE_IPV4", instance.id)),
+            (_, None) => refused.push(format!("{}: no AWS_INSTANCE_PORT, and no port_value here", instance.id)),
+        }
+    }
+    if !refused.is_empty() {
+        tracing::warn!(instances = refused.join("; "), "instances that cannot be used");
+    }
+    if good.is_empty() { Answer::Failed(refused.join("; ")) } else { Answer::Found(good) }
+}

@@ -1,0 +1,214 @@
+//! Keeps the endpoints of each cluster: asks discovery, probes, publishes.
+//!
+//! Owns one keeper task per cluster, started and ended with the configuration. It must never give up what was good
+//! because an answer failed (the rules are in `membership.rs`). Next: `dns.rs` and `cloud_map.rs`, who answer.
+
+use super::membership::{Answer, Found, Membership};
+use super::{cloud_map, dns};
+use crate::process::Process;
+use crate::state::change::Change;
+use crate::state::store::Store;
+use crate::stats::cells::Shard;
+use crate::stats::names::ClusterStat;
+use crate::upstream::connect::dial;
+use gateway_config::model::{Cluster, Discovery};
+use lifecycle::readiness::TaskGuard;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// How often new endpoints and suspects are tried.
+const PROBE: Duration = Duration::from_secs(1);
+/// Probes of one cluster at the same time.
+const PROBES_AT_ONCE: usize = 32;
+/// Answers on their way to a keeper; discovery waits when they are not taken.
+const ANSWERS: usize = 4;
+
+/// Starts a keeper per cluster. What LIVE waits for is registered before this returns.
+pub fn start(process: &Arc<Process>) {
+    let snapshot = process.store.snapshot();
+    let mut keepers = BTreeMap::new();
+    for cluster in snapshot.clusters.iter() {
+        let waits = !matches!(cluster.config.discovery, Discovery::Static(_));
+        let guard = waits.then(|| process.ready.register_task(format!("endpoints of {}", cluster.name)));
+        keepers.insert(cluster.name.to_string(), Keeper::start(&process.store, cluster.config.clone(), guard));
+    }
+    tokio::task::spawn_local(follow(Arc::clone(process), keepers));
+}
+
+/// Follows reloads: a cluster that is new or looks elsewhere gets a new keeper, one that is gone loses its own.
+async fn follow(process: Arc<Process>, mut keepers: BTreeMap<String, Keeper>) {
+    let mut changes = process.store.watch();
+    while changes.changed().await.is_ok() {
+        let snapshot = process.store.snapshot();
+        keepers.retain(|name, _| snapshot.cluster(name).is_some());
+        for cluster in snapshot.clusters.iter() {
+            let same = keepers.get(&*cluster.name).is_some_and(|keeper| keeper.config == cluster.config);
+            if !same {
+                let keeper = Keeper::start(&process.store, cluster.config.clone(), None);
+                keepers.insert(cluster.name.to_string(), keeper);
+            }
+        }
+    }
+}
+
+/// A running keeper; dropping it ends its tasks.
+struct Keeper {
+    config: Cluster,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Keeper {
+    fn start(store: &Arc<Store>, config: Cluster, guard: Option<TaskGuard>) -> Self {
+        let task = tokio::task::spawn_local(keep(Arc::clone(store), config.clone(), guard));
+        Self { config, task }
+    }
+}
+
+async fn keep(store: Arc<Store>, config: Cluster, mut guard: Option<TaskGuard>) {
+    // `tell` lives as long as this task, so that the channel of a static cluster stays open.
+    let (tell, mut answers) = mpsc::channel(ANSWERS);
+    // Ends with this task: dropping the set aborts it.
+    let mut asking = JoinSet::new();
+    match config.discovery.clone() {
+        Discovery::Static(_) => {}
+        Discovery::Dns(dns) => {
+            asking.spawn_local(dns::ask(dns, tell.clone()));
+        }
+        Discovery::CloudMap(cloud_map) => {
+            asking.spawn_local(cloud_map::ask(cloud_map, tell.clone()));
+        }
+    }
+    let before = store.snapshot().cluster(&config.name).map(|c| c.endpoints.to_vec()).unwrap_or_default();
+    let mut keeping = Keeping { store, members: Membership::new(before), config };
+    let mut probe = tokio::time::interval(PROBE);
+    probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            Some(answer) = answers.recv() => {
+                keeping.take(&answer);
+                let failed = matches!(answer, Answer::Failed(_));
+                if !failed {
+                    drop(guard.take());
+                }
+                keeping.probe().await;
+            }
+            _ = probe.tick() => keeping.probe().await,
+        }
+    }
+}
+
+struct Keeping {
+    store: Arc<Store>,
+    config: Cluster,
+    members: Membership,
+}
+
+impl Keeping {
+    fn take(&mut self, answer: &Answer) {
+        let now = Instant::now();
+        let store = Arc::clone(&self.store);
+        let make = |found: &Found| store.new_endpoint(found.address, found.zone.clone());
+        let changed = self.members.take(now, answer, make);
+        self.note(now, answer);
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn note(&self, now: Instant, answer: &Answer) {
+        let snapshot = self.store.snapshot();
+        let Some(cluster) = snapshot.cluster(&self.config.name) else { return };
+        let count = |stat| cluster.shared.stats.scope.inc(Shard::SHARED, stat);
+        count(ClusterStat::UpdateAttempt);
+        let error = match answer {
+            Answer::Found(_) => {
+                count(ClusterStat::UpdateSuccess);
+                String::new()
+            }
+            Answer::Nobody(why) => {
+                count(ClusterStat::UpdateEmpty);
+                why.clone()
+            }
+            Answer::Failed(why) => {
+                count(ClusterStat::UpdateFailure);
+                why.clone()
+            }
+        };
+        if !error.is_empty() && cluster.shared.discovery().error != error {
+            tracing::warn!(cluster = self.config.name, %error, "discovery: the endpoints known so far are kept");
+        }
+        let good = !matches!(answer, Answer::Failed(_));
+        cluster.shared.note_discovery(|status| {
+            status.error = error;
+            status.answered |= good;
+            if good {
+                status.last_success = Some(now);
+            }
+        });
+    }
+
+    fn publish(&self) {
+        let endpoints = self.members.published().to_vec();
+        let addresses: Vec<_> = endpoints.iter().map(|e| e.address.to_string()).collect();
+        tracing::info!(cluster = self.config.name, endpoints = addresses.join(" "), "endpoints changed");
+        let change = Change::Endpoints { cluster: self.config.name.clone(), endpoints };
+        if let Err(error) = self.store.apply(change) {
+            tracing::warn!(%error, "endpoints were not taken");
+        }
+    }
+
+    /// Connects once to whoever has to prove something.
+    async fn probe(&mut self) {
+        let doubts = self.members.doubts();
+        let suspects = self.members.published().iter().filter(|e| doubts || e.suspect.load(Relaxed));
+        let mut open: Vec<SocketAddr> =
+            self.members.candidates().iter().chain(suspects).map(|endpoint| endpoint.address).collect();
+        if let Discovery::Static(_) = self.config.discovery {
+            let snapshot = self.store.snapshot();
+            let known = snapshot.cluster(&self.config.name).map(|c| c.endpoints.to_vec()).unwrap_or_default();
+            open = known.iter().filter(|e| e.suspect.load(Relaxed)).map(|e| e.address).collect();
+            self.members = Membership::new(known);
+        }
+        let limit = self.config.connect_timeout;
+        let mut probes = JoinSet::new();
+        let mut rest = open.into_iter();
+        for address in rest.by_ref().take(PROBES_AT_ONCE) {
+            probes.spawn_local(async move { (address, dial(address, limit).await.is_ok()) });
+        }
+        while let Some(Ok((address, accepted))) = probes.join_next().await {
+            self.probed(address, accepted);
+            if let Some(address) = rest.next() {
+                probes.spawn_local(async move { (address, dial(address, limit).await.is_ok()) });
+            }
+        }
+        self.note_health();
+    }
+
+    fn probed(&mut self, address: SocketAddr, accepted: bool) {
+        if let Some(endpoint) = self.members.published().iter().find(|e| e.address == address) {
+            endpoint.suspect.store(!accepted, Relaxed);
+        }
+        let changed = if accepted { self.members.proven(address) } else { self.members.refused(address) };
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn note_health(&self) {
+        let snapshot = self.store.snapshot();
+        let Some(cluster) = snapshot.cluster(&self.config.name) else { return };
+        let healthy = cluster.endpoints.iter().filter(|e| e.healthy()).count();
+        cluster.shared.stats.scope.set(ClusterStat::MembershipHealthy, healthy as u64);
+    }
+}

@@ -1,0 +1,214 @@
+//! The connection to control.
+//!
+//! Owns one HTTP/2 connection that everything shares, with pings, or one HTTP/1.1 connection per caller where
+//! control (or what stands between) does not speak HTTP/2. The name is resolved again at each connect. It must never
+//! retry: its callers have their own rhythm. Next: `control.rs`.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A connect that takes longer is given up.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A ping on the shared connection; with the time-out below a silent connection is given up after 35 s.
+const PING: Duration = Duration::from_secs(25);
+/// How long a ping may go unanswered.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Any answer takes less: discovery is held for 30 s at most.
+const ANSWER: Duration = Duration::from_secs(40);
+/// Most bytes of an answer.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Why control could not be asked. The text is for people.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct LinkError(String);
+
+fn failed(what: &str, why: impl std::fmt::Display) -> LinkError {
+    LinkError(format!("{what}: {why}"))
+}
+
+/// Where control is, and the connection that callers share.
+#[derive(Clone)]
+pub struct Link {
+    shared: Rc<Shared>,
+    /// This caller's own, when control speaks HTTP/1.1 only.
+    own: Rc<RefCell<Option<http1::SendRequest<Full<Bytes>>>>>,
+}
+
+struct Shared {
+    url: http::Uri,
+    authority: String,
+    token_file: Option<String>,
+    http2: RefCell<Option<http2::SendRequest<Full<Bytes>>>>,
+    only_http1: Cell<bool>,
+}
+
+impl Link {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the URL is not `http://host:port`.
+    pub fn new(url: &str, token_file: Option<String>) -> Result<Self, LinkError> {
+        let url: http::Uri = url.parse().map_err(|error| failed("control.url", error))?;
+        let host = url.host().ok_or_else(|| failed("control.url", "no host"))?;
+        let authority = format!("{host}:{}", url.port_u16().unwrap_or(18000));
+        let shared = Shared {
+            url: url.clone(),
+            authority,
+            token_file,
+            http2: RefCell::default(),
+            only_http1: Cell::new(false),
+        };
+        Ok(Self { shared: Rc::new(shared), own: Rc::default() })
+    }
+
+    /// For another caller: shares HTTP/2, has its own HTTP/1.1.
+    pub fn another(&self) -> Self {
+        Self { shared: Rc::clone(&self.shared), own: Rc::default() }
+    }
+
+    /// Posts JSON and reads the whole answer.
+    ///
+    /// # Errors
+    /// When control cannot be reached or does not answer in time.
+    pub async fn post(&self, path: &str, hold: bool, body: Vec<u8>) -> Result<(StatusCode, Bytes), LinkError> {
+        let ask = async {
+            let response = self.send(self.request(path, hold, body)?).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            Ok((status, body.map_err(|error| failed("the answer broke off", error))?.to_bytes()))
+        };
+        match tokio::time::timeout(ANSWER, ask).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.forget();
+                Err(failed("no answer", format!("within {} s", ANSWER.as_secs())))
+            }
+        }
+    }
+
+    /// The next call connects anew.
+    fn forget(&self) {
+        self.shared.http2.replace(None);
+        self.own.replace(None);
+    }
+
+    fn request(&self, path: &str, hold: bool, body: Vec<u8>) -> Result<Request<Full<Bytes>>, LinkError> {
+        let base = self.shared.url.path().trim_end_matches('/');
+        let uri = format!("http://{}{base}{path}", self.shared.authority);
+        let mut request = Request::post(uri)
+            .header(header::HOST, &self.shared.authority)
+            .header(header::CONTENT_TYPE, "application/json");
+        if hold {
+            request = request.header("prefer", "wait=30");
+        }
+        if let Some(file) = &self.shared.token_file {
+            // Read each time: a rotated token needs no restart.
+            let text = std::fs::read_to_string(file).map_err(|error| failed(&format!("token file {file}"), error))?;
+            let token = text.lines().next().unwrap_or_default().trim();
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request.body(Full::new(Bytes::from(body))).map_err(|error| failed("request", error))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
+        if self.shared.only_http1.get() {
+            return self.send_http1(request).await;
+        }
+        let existing = self.shared.http2.borrow().clone().filter(|sender| !sender.is_closed());
+        let mut sender = match existing {
+            Some(sender) => sender,
+            None => {
+                let sender = self.open_http2().await?;
+                self.shared.http2.replace(Some(sender.clone()));
+                sender
+            }
+        };
+        match sender.send_request(request.clone()).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                self.shared.http2.replace(None);
+                if !error.is_canceled() && !error.is_closed() && speaks_something_else(&error) {
+                    tracing::info!("control does not speak HTTP/2: HTTP/1.1 from now on");
+                    self.shared.only_http1.set(true);
+                    return self.send_http1(request).await;
+                }
+                Err(failed("request to control", describe(&error)))
+            }
+        }
+    }
+
+    async fn open_http2(&self) -> Result<http2::SendRequest<Full<Bytes>>, LinkError> {
+        let io = self.connect().await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .handshake(io)
+            .await
+            .map_err(|error| failed("HTTP/2 with control", describe(&error)))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to control ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    async fn send_http1(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
+        let kept = self.own.borrow_mut().take().filter(|sender| sender.is_ready());
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => {
+                let (sender, connection) = http1::handshake(self.connect().await?)
+                    .await
+                    .map_err(|error| failed("HTTP/1.1 with control", describe(&error)))?;
+                tokio::task::spawn_local(async move {
+                    let _ = connection.await;
+                });
+                sender
+            }
+        };
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|error| failed("request to control", describe(&error)))?;
+        self.own.replace(Some(sender));
+        Ok(response)
+    }
+
+    async fn connect(&self) -> Result<TokioIo<TcpStream>, LinkError> {
+        let authority = &self.shared.authority;
+        match tokio::time::timeout(CONNECT, TcpStream::connect(authority)).await {
+            Ok(Ok(socket)) => {
+                crate::upstream::connect::set_options(&socket);
+                Ok(TokioIo::new(socket))
+            }
+            Ok(Err(error)) => Err(failed(&format!("connect to {authority}"), error)),
+            Err(_) => Err(failed(&format!("connect to {authority}"), "no answer")),
+        }
+    }
+}
+
+/// An HTTP/1.1 server answers the preface with bytes that are no frame.
+fn speaks_something_else(error: &hyper::Error) -> bool {
+    let text = describe(error);
+    text.contains("frame") || text.contains("protocol") || text.contains("PROTOCOL")
+}
+
+fn describe(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

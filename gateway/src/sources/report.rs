@@ -1,0 +1,114 @@
+//! What this gateway tells control: its state, effective weights, and exact counts per version.
+//!
+//! Owns the reading of counts into the wire's types. Counters are monotonic since the boot id, so a lost report
+//! loses nothing. It must never reset a counter. Next: `control.rs`, who sends.
+
+use super::link::Link;
+use crate::process::Process;
+use crate::state::snapshot::{Snapshot, Split, Target};
+use crate::stats::cells::{Histogram, Shard, bucket_ceiling};
+use crate::stats::names::{ServerStat, TargetStat};
+use gateway_config::wire::{GatewayStatus, Report, RouteStatus, TargetReport, WIRE_VERSION};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Between two reports.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Sends reports for ever.
+pub async fn send(process: Arc<Process>, link: Link) {
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let path = format!("/v1/gateways/{}/report", process.instance_id);
+    loop {
+        tick.tick().await;
+        let Ok(body) = serde_json::to_vec(&report(&process)) else { continue };
+        let stat = match link.post(&path, false, body).await {
+            Ok((status, _)) if status.is_success() => ServerStat::ReportsSent,
+            Ok((status, _)) => {
+                tracing::debug!(%status, "control refused a report");
+                ServerStat::ReportsFailed
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a report was not sent");
+                ServerStat::ReportsFailed
+            }
+        };
+        process.registry.server.inc(Shard::SHARED, stat);
+    }
+}
+
+/// State and effective weights.
+pub fn status(process: &Process, goodbye: bool) -> GatewayStatus {
+    let snapshot = process.store.snapshot();
+    let managed = snapshot.splits.iter().filter(|split| split.managed);
+    GatewayStatus {
+        wire: WIRE_VERSION,
+        instance_id: process.instance_id.clone(),
+        boot_id: process.boot_id.clone(),
+        state: process.state().as_str().to_owned(),
+        goodbye,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        routes: managed.map(|split| (split.route.to_string(), route_status(split))).collect(),
+    }
+}
+
+fn route_status(split: &Split) -> RouteStatus {
+    let weights = split.targets.iter().zip(&split.weights).map(|(t, w)| (t.name.to_string(), *w)).collect();
+    let stable = split.stable.and_then(|at| split.targets.get(at)).map(|t| t.name.to_string());
+    let age = SystemTime::now().duration_since(split.since).unwrap_or_default();
+    RouteStatus {
+        weights,
+        stable: stable.unwrap_or_default(),
+        source: split.source,
+        version: split.version.to_string(),
+        age_seconds: age.as_secs(),
+    }
+}
+
+fn report(process: &Process) -> Report {
+    let snapshot = process.store.snapshot();
+    let mut routes: BTreeMap<String, BTreeMap<String, TargetReport>> = BTreeMap::new();
+    for split in snapshot.splits.iter().filter(|split| split.managed) {
+        let targets = routes.entry(split.route.to_string()).or_default();
+        for target in split.targets.iter() {
+            targets.insert(target.name.to_string(), target_report(&snapshot, target));
+        }
+    }
+    Report {
+        wire: WIRE_VERSION,
+        boot_id: process.boot_id.clone(),
+        uptime_ms: u64::try_from(process.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        status: status(process, false),
+        routes,
+    }
+}
+
+fn target_report(snapshot: &Snapshot, target: &Target) -> TargetReport {
+    let scope = &target.stats.scope;
+    let mut report = TargetReport {
+        requests: scope.total(TargetStat::Requests),
+        errors: scope.total(TargetStat::Errors),
+        overridden: scope.total(TargetStat::Overridden),
+        active: scope.total(TargetStat::Active),
+        latency: latency(&target.stats.latency),
+        ..TargetReport::default()
+    };
+    if let Some(cluster) = snapshot.clusters.get(target.cluster) {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        report.endpoints = count(cluster.endpoints.len());
+        report.endpoints_healthy = count(cluster.endpoints.iter().filter(|e| e.healthy()).count());
+        let discovery = cluster.shared.discovery();
+        let now = Instant::now();
+        let age = discovery.last_success.map(|at| now.saturating_duration_since(at).as_secs());
+        report.discovery_age_seconds = age.unwrap_or(0);
+        report.discovery_error = discovery.error;
+    }
+    report
+}
+
+fn latency(histogram: &Histogram) -> Vec<(u64, u64)> {
+    let counts = histogram.counts().into_iter().enumerate();
+    counts.filter(|(_, count)| *count > 0).map(|(bucket, count)| (bucket_ceiling(bucket), count)).collect()
+}
