@@ -99,7 +99,7 @@ fn a_long_head_that_arrives_byte_by_byte_is_read_at_its_last_byte() {
 
 #[test]
 fn a_bad_request_line_is_refused_when_it_is_complete_without_waiting_for_the_headers() {
-    let input = b"GET / HTTP/3.7\r\n";
+    let input = b"GET /ab HTTP/3.7\r\n";
     let mut head = RequestHead::default();
     for length in 0..input.len() {
         assert_eq!(
@@ -108,6 +108,16 @@ fn a_bad_request_line_is_refused_when_it_is_complete_without_waiting_for_the_hea
         );
     }
     assert_eq!(parse_request(input, &Limits::default(), false, &mut head), Err(RequestError::Version));
+}
+
+#[test]
+fn a_bad_header_line_is_refused_at_the_latest_when_the_input_has_doubled() {
+    let start = b"GET / HTTP/1.1\r\nhost: a.test\r\nx y: 1\r\n";
+    let input = [start.as_slice(), &b"z: 1\r\n".repeat(20)].concat();
+    let mut head = RequestHead::default();
+    let refused_at = (0..input.len())
+        .find(|length| parse_request(&input[..*length], &Limits::default(), false, &mut head).is_err());
+    assert!(refused_at.is_some_and(|length| length <= 2 * start.len()), "{refused_at:?}");
 }
 
 #[test]
