@@ -80,6 +80,8 @@ impl Instance {
 pub(super) struct CloudMapService {
     pub(super) id: String,
     revision: u64,
+    /// True if it was created with a custom health check: an instance is healthy until its status says otherwise.
+    checked: bool,
     instances: BTreeMap<String, Instance>,
 }
 
@@ -106,7 +108,7 @@ impl CloudMap {
         let services = self.namespaces.entry(namespace.to_owned()).or_default();
         services.entry(service.to_owned()).or_insert_with(|| {
             let id = format!("srv-{revision:016x}");
-            CloudMapService { id, revision, instances: BTreeMap::new() }
+            CloudMapService { id, revision, checked: false, instances: BTreeMap::new() }
         })
     }
 
@@ -156,8 +158,8 @@ impl CloudMap {
             "UpdateInstanceCustomHealthStatus" => self.health_call(body),
             "CreateHttpNamespace" | "CreatePrivateDnsNamespace" => self.create_namespace(body),
             "CreateService" => self.create_service_call(body),
-            "ListNamespaces" => Ok(self.list_namespaces()),
-            "ListServices" => Ok(self.list_services()),
+            "ListNamespaces" => self.list_namespaces(body),
+            "ListServices" => self.list_services(body),
             "GetOperation" => self.get_operation(body),
             _ => Err(Answer::error(400, "UnknownOperationException", operation)),
         };
@@ -221,8 +223,10 @@ impl CloudMap {
         let mut attributes: BTreeMap<String, String> = serde_json::from_value(attributes)
             .map_err(|error| Answer::error(400, "InvalidInput", &error.to_string()))?;
         let health = match attributes.remove("AWS_INIT_HEALTH_STATUS").as_deref() {
-            None => Health::Unknown,
-            Some("HEALTHY") => Health::Healthy,
+            None if !self.get_mut(&namespace, &service).is_some_and(|service| service.checked) => {
+                Health::Unknown
+            }
+            None | Some("HEALTHY") => Health::Healthy,
             Some("UNHEALTHY") => Health::Unhealthy,
             Some(other) => return Err(Answer::error(400, "InvalidInput", other)),
         };
@@ -270,21 +274,41 @@ impl CloudMap {
             return Err(Answer::error(400, "ServiceAlreadyExists", &name));
         }
         let service = self.service_mut(&namespace, &name);
+        service.checked = body.get("HealthCheckCustomConfig").is_some();
         Ok(json!({"Service": {"Id": service.id, "Name": name, "NamespaceId": id}}))
     }
 
-    fn list_namespaces(&self) -> Value {
+    fn list_namespaces(&self, body: &Value) -> Found {
+        if body.get("Filters").is_some() {
+            return Err(Answer::error(400, "InvalidInput", "the stand-in knows no filter of namespaces"));
+        }
         let one = |name: &String| {
             let http = json!({"HttpProperties": {"HttpName": name}});
             json!({"Id": namespace_id(name), "Name": name, "Type": "HTTP", "Properties": http})
         };
-        json!({"Namespaces": self.namespaces.keys().map(one).collect::<Vec<_>>()})
+        page("Namespaces", self.namespaces.keys().map(one).collect(), body)
     }
 
-    fn list_services(&self) -> Value {
-        let all = self.namespaces.values().flatten();
+    fn list_services(&self, body: &Value) -> Found {
+        let mut wanted = None;
+        for filter in body.get("Filters").and_then(Value::as_array).into_iter().flatten() {
+            if filter.get("Name").and_then(Value::as_str) != Some("NAMESPACE_ID") {
+                return Err(Answer::error(
+                    400,
+                    "InvalidInput",
+                    "the stand-in filters services by NAMESPACE_ID only",
+                ));
+            }
+            wanted = filter.get("Values").and_then(Value::as_array);
+        }
+        let within = |namespace: &str| wanted.is_none_or(|ids| ids.contains(&json!(namespace_id(namespace))));
+        let all = self
+            .namespaces
+            .iter()
+            .filter(|(namespace, _)| within(namespace))
+            .flat_map(|(_, services)| services);
         let one = |(name, service): (&String, &CloudMapService)| json!({"Id": service.id, "Name": name, "InstanceCount": service.instances.len()});
-        json!({"Services": all.map(one).collect::<Vec<_>>()})
+        page("Services", all.map(one).collect(), body)
     }
 
     fn operation(&mut self, targets: Value) -> Value {
@@ -298,6 +322,21 @@ impl CloudMap {
         let targets = self.operations.get(&id).ok_or_else(|| Answer::error(404, "OperationNotFound", &id))?;
         Ok(json!({"Operation": {"Id": id, "Status": "SUCCESS", "Targets": targets}}))
     }
+}
+
+/// One page of a list: MaxResults is 1 to 100 here, and 100 by default.
+fn page(list: &str, all: Vec<Value>, body: &Value) -> Found {
+    let max = body.get("MaxResults").map_or(Some(DEFAULT_MAX_RESULTS), Value::as_u64);
+    let from = body.get("NextToken").and_then(Value::as_str).map_or(Ok(0), str::parse::<usize>);
+    let (Some(max @ 1..=DEFAULT_MAX_RESULTS), Ok(from)) = (max, from) else {
+        return Err(Answer::error(400, "InvalidInput", "MaxResults or NextToken"));
+    };
+    let end = from.saturating_add(usize::try_from(max).unwrap_or(usize::MAX));
+    let mut answer = json!({list: all.iter().skip(from).take(end - from).collect::<Vec<_>>()});
+    if let Some(fields) = answer.as_object_mut().filter(|_| all.len() > end) {
+        fields.insert("NextToken".to_owned(), json!(end.to_string()));
+    }
+    Ok(answer)
 }
 
 fn namespace_id(name: &str) -> String {

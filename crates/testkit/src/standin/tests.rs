@@ -134,6 +134,28 @@ async fn a_backend_can_register_itself_by_the_api() {
 }
 
 #[tokio::test]
+async fn services_are_listed_in_pages_and_by_namespace() {
+    let standin = Standin::start().unwrap();
+    for n in 0..3 {
+        standin.create_service("one", &format!("v{n}"));
+    }
+    standin.create_service("two", "v0");
+    let spaces = cloud_map(&standin, "ListNamespaces", json!({})).await.json().unwrap();
+    assert_eq!(spaces["Namespaces"].as_array().unwrap().len(), 2);
+    let filter =
+        json!([{"Name": "NAMESPACE_ID", "Values": [spaces["Namespaces"][1]["Id"]], "Condition": "EQ"}]);
+    let second = cloud_map(&standin, "ListServices", json!({"Filters": filter})).await.json().unwrap();
+    let all = cloud_map(&standin, "ListServices", json!({})).await.json().unwrap();
+    assert_eq!(second["Services"], json!([all["Services"][3]]));
+    let page = cloud_map(&standin, "ListServices", json!({"MaxResults": 3})).await.json().unwrap();
+    assert_eq!(page["Services"].as_array().unwrap().len(), 3);
+    let next = json!({"MaxResults": 3, "NextToken": page["NextToken"]});
+    assert_eq!(cloud_map(&standin, "ListServices", next).await.json().unwrap(), second);
+    let unknown = json!({"Filters": [{"Name": "COLOUR"}]});
+    assert_eq!(cloud_map(&standin, "ListServices", unknown).await.status, 400);
+}
+
+#[tokio::test]
 async fn the_life_of_a_route() {
     let standin = Standin::start().unwrap();
     let spec = weights(&[("v1", 99), ("v2", 1)]);
