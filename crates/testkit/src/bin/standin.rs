@@ -4,8 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
 use clap::Parser;
 use testkit::standin::Standin;
@@ -18,9 +20,18 @@ struct Args {
     port: u16,
 }
 
-fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let standin = Standin::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)))?;
+fn main() -> ExitCode {
+    match serve(Args::parse().port) {
+        Ok(never) => match never {},
+        Err(error) => {
+            eprintln!("standin: {error:#} (another port: --port N)");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(port: u16) -> anyhow::Result<Infallible> {
+    let standin = Standin::start_on(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     // Whoever started us waits for this line; it may be a pipe.
     println!("standin listens on {}", standin.url());
     std::io::stdout().flush()?;
