@@ -212,7 +212,7 @@ static UPGRADE: Shape = Shape {
     doc: "Envoy: HttpConnectionManager.UpgradeConfig.",
     fields: &[Field::required(
         "upgrade_type",
-        Kind::Text(Rule::Token),
+        Kind::Text(Rule::Protocol),
         "As in the Upgrade header: websocket.",
     )],
     one_of: &[],

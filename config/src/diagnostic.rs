@@ -120,7 +120,7 @@ impl<'a> Collector<'a> {
 
     /// Adds an error at a place.
     pub fn report(&mut self, path: &str, mark: Mark, message: impl Into<String>, cure: impl Into<String>) {
-        if self.items.len() >= MAX_DIAGNOSTICS {
+        if self.is_full() {
             self.omitted += 1;
             return;
         }
@@ -133,6 +133,11 @@ impl<'a> Collector<'a> {
             cure: cure.into(),
             snippet,
         });
+    }
+
+    /// Whether further errors are only counted: then a cure that is costly to find is not worth finding.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= MAX_DIAGNOSTICS
     }
 
     /// Whether nothing was reported.

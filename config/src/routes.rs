@@ -116,6 +116,10 @@ impl<'a> Decoder<'a> {
         if self.clusters.contains(&name.value) {
             return;
         }
+        if out.is_full() {
+            out.report(&name.path, name.mark, "unknown cluster", "");
+            return;
+        }
         let cure = match did_you_mean(&name.value, self.clusters.iter()) {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!(

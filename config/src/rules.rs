@@ -38,7 +38,7 @@ pub enum Rule {
     /// A virtual host's domain: `*`, exact, `*.suffix` or `prefix.*`.
     Domain,
     /// A protocol name for `Upgrade` (RFC 9110, 7.8), compared without case.
-    Token,
+    Protocol,
 }
 
 /// Why a text is refused.
@@ -88,7 +88,10 @@ impl Rule {
         match self {
             Self::Any | Self::Filled => true,
             Self::Name => text.bytes().all(is_name_byte),
-            Self::HeaderName | Self::Token => text.bytes().all(is_token_byte),
+            Self::HeaderName => is_token(text),
+            Self::Protocol => {
+                text.split_once('/').map_or_else(|| is_token(text), |(a, b)| is_token(a) && is_token(b))
+            }
             Self::UrlPath => {
                 text.starts_with('/')
                     && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
@@ -117,7 +120,7 @@ impl Rule {
             Self::HostName => "a DNS name",
             Self::HttpUrl => "a URL of the form http://host:port",
             Self::Domain => "a domain",
-            Self::Token => "a protocol name",
+            Self::Protocol => "a protocol name",
         }
     }
 
@@ -140,7 +143,7 @@ impl Rule {
             }
             Self::HttpUrl => "write it without path and user name, as in `http://control:18000`".to_owned(),
             Self::Domain => "write `*`, `a.test`, `*.a.test` or `a.*`; a `*` stands only at one end".to_owned(),
-            Self::Token => "write the protocol's name, as in `websocket`".to_owned(),
+            Self::Protocol => "write the protocol's name, as in `websocket`".to_owned(),
         }
     }
 
@@ -150,7 +153,8 @@ impl Rule {
             Self::Any => None,
             Self::Filled | Self::HostName => Some("^.+$"),
             Self::Name => Some("^[!$&'()*+.0-9:;<>@A-Z\\[\\]^_a-z{|}~-]+$"),
-            Self::HeaderName | Self::Token => Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"),
+            Self::HeaderName => Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"),
+            Self::Protocol => Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+(/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?$"),
             Self::UrlPath => Some("^/[^?#\\s]*$"),
             Self::Authority | Self::Domain => Some("^[^\\s/]+$"),
             Self::Ip => Some("^[0-9A-Fa-f:.]+$"),
@@ -164,8 +168,8 @@ fn is_name_byte(b: u8) -> bool {
     b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'=' | b',' | b'%' | b'/' | b'?' | b'#' | b'`')
 }
 
-fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn is_host_name(text: &str) -> bool {

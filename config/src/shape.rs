@@ -260,6 +260,10 @@ fn check_object(
 /// Reports a field that the table does not have; returns the one that was probably meant.
 fn unknown_field(entry: &Entry, shape: &Shape, path: &str, out: &mut Collector<'_>) -> Option<&'static str> {
     let names = || shape.fields.iter().map(|field| field.name);
+    if out.is_full() {
+        out.report(path, entry.key_mark, "unknown field", "");
+        return None;
+    }
     let meant = did_you_mean(&entry.key, names());
     let cure = if let Some(meant) = meant {
         format!("did you mean `{meant}`?")
