@@ -58,7 +58,7 @@ pub fn init_dump(context: &Context<'_>) -> Reply {
 
 /// `/listeners`.
 pub fn listeners(context: &Context<'_>) -> Reply {
-    let bound = context.process.bound();
+    let bound = samples::listeners(context.process);
     if context.parameter("format") == Some("json") {
         let status = |(name, address): &(String, _)| {
             json!({

@@ -13,6 +13,7 @@ use crate::stats::render::{Sample, Value};
 use gateway_config::model::Discovery;
 use gateway_config::wire::WeightSource;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Envoy's value of `server.days_until_first_cert_expiring` when there is none.
@@ -29,6 +30,14 @@ pub fn all(process: &Process) -> Vec<Sample> {
     out
 }
 
+/// The listeners that requests come in by, with the addresses they are bound to; the admin address is not one.
+pub fn listeners(process: &Process) -> Vec<(String, SocketAddr)> {
+    let bound = process.bound();
+    let snapshot = process.store.snapshot();
+    let configured = snapshot.routes.bootstrap.listeners.iter();
+    configured.filter_map(|listener| bound.iter().find(|(name, _)| *name == listener.name).cloned()).collect()
+}
+
 fn refresh(process: &Process, snapshot: &Snapshot) {
     let server = &process.registry.server;
     let state = process.state();
@@ -38,7 +47,7 @@ fn refresh(process: &Process, snapshot: &Snapshot) {
     server.set(ServerStat::Version, version_number());
     server.set(ServerStat::Concurrency, process.command_line.concurrency as u64);
     server.set(ServerStat::DaysUntilFirstCertExpiring, NO_CERTIFICATE);
-    server.set(ServerStat::TotalListenersActive, process.bound().len() as u64);
+    server.set(ServerStat::TotalListenersActive, listeners(process).len() as u64);
     let memory = memory();
     server.set(ServerStat::MemoryAllocated, memory.anonymous);
     server.set(ServerStat::MemoryHeapSize, memory.anonymous);

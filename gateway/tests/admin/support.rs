@@ -94,7 +94,10 @@ impl Gateway {
             log: log(),
             health_failed: AtomicBool::new(false),
             live: AtomicBool::new(true),
-            listeners: Mutex::new(vec![("ingress".to_owned(), "127.0.0.1:19080".parse().unwrap())]),
+            listeners: Mutex::new(vec![
+                ("ingress".to_owned(), "127.0.0.1:19080".parse().unwrap()),
+                ("admin".to_owned(), "127.0.0.1:19901".parse().unwrap()),
+            ]),
             live_signal: watch::Sender::new(true),
             stop_accepting: watch::Sender::new(false),
             advise_close: AtomicBool::new(false),

@@ -56,14 +56,14 @@ impl Distribution {
         self.sum_micros as f64 / 1000.0
     }
 
-    /// Counts up to each of [`BOUNDS`].
+    /// Counts up to each of Envoy's bounds.
     pub fn cumulative(&self) -> [u64; BOUNDS.len()] {
         BOUNDS.map(|(_, bound)| {
             self.filled.iter().filter(|(bucket, _)| bucket_ceiling(*bucket) <= bound).map(|(_, n)| n).sum()
         })
     }
 
-    /// Counts between [`BOUNDS`]; what lies above the last bound is left out.
+    /// Counts between Envoy's bounds; what lies above the last bound is left out.
     pub fn disjoint(&self) -> [u64; BOUNDS.len()] {
         let mut before = 0;
         self.cumulative().map(|upto| {
