@@ -5,7 +5,8 @@
 
 use crate::access_log::AccessLogs;
 use crate::admin::{self, Admin, AdminHooks, ListenerDrain};
-use crate::cli::{Cli, Environment};
+use crate::cli::Cli;
+use crate::environment::Environment;
 use crate::listener::{self, Crew};
 use crate::process::{CommandLine, Process};
 use crate::sources;
@@ -304,7 +305,8 @@ fn control_thread(
         let admin = Admin::new(Arc::clone(process), hooks, labels);
         tokio::task::spawn_local(admin::serve(admin_socket, admin));
         tokio::task::spawn_local(follow_admin(Arc::clone(process), wished, quit));
-        sources::start(process, &start.cli, &start.environment);
+        let (file, state_dir) = (start.cli.config.clone(), start.cli.state_dir.clone());
+        sources::start(process, file, state_dir, &start.environment);
         tokio::task::spawn_local(become_live(Arc::clone(process)));
         tokio::select! {
             () = until_signals_end(process) => 0,

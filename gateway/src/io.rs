@@ -1,13 +1,54 @@
 //! A byte stream to a client or a backend, whatever protects it.
 //!
-//! Owns the socket and counts what went through it. It must never buffer. TLS becomes a second variant of
+//! Owns the socket, its options and how it is opened, and counts what went through it. It must never buffer. TLS becomes a second variant of
 //! [`Io`], so that nobody else learns of it. Next: `worker.rs`.
 
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// A peer that acknowledges nothing for so long is gone (RFC 5482); without it a black hole holds a request for
+/// 15 minutes of retransmissions.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// First keep-alive probe on an idle connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Why no connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// Refused, unreachable, out of descriptors.
+    Failed,
+    /// Not within `connect_timeout`.
+    TimedOut,
+}
+
+/// Options that every socket of the gateway has. Failures are ignored: a socket without them still works.
+pub fn set_options(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    let socket = SockRef::from(socket);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+/// Connects within the time limit.
+///
+/// # Errors
+/// [`ConnectFailure`].
+pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectFailure> {
+    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(socket)) => {
+            set_options(&socket);
+            Ok(socket)
+        }
+        Ok(Err(_)) => Err(ConnectFailure::Failed),
+        Err(_) => Err(ConnectFailure::TimedOut),
+    }
+}
 
 /// A connected stream.
 #[derive(Debug)]

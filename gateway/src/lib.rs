@@ -12,6 +12,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod cluster;
+pub mod environment;
 pub mod error;
 pub mod io;
 pub mod listener;

@@ -3,12 +3,11 @@
 //! Owns the listening socket's clone of one worker, the fairness between workers, and the phases of a drain. It must
 //! never read a byte of a request. Next: `request/h1.rs`.
 
-use crate::io::Stream;
+use crate::io::{Stream, set_options};
 use crate::request::h1::{Client, Served};
 use crate::request::h2;
 use crate::state::snapshot::HttpManager;
 use crate::stats::names::{HttpStat, ListenerStat};
-use crate::upstream::connect::set_options;
 use crate::worker::{Current, Worker};
 use std::net::SocketAddr;
 use std::rc::Rc;

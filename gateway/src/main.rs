@@ -6,7 +6,8 @@
 
 use clap::Parser as _;
 use gateway::app::{self, Start};
-use gateway::cli::{Cli, Environment, Mode};
+use gateway::cli::{Cli, Mode};
+use gateway::environment::Environment;
 use gateway_config::diagnostic::Diagnostics;
 use gateway_config::model::Bootstrap;
 use gateway_config::{parse_bootstrap, read_bootstrap};

@@ -79,7 +79,9 @@ fn judge(found: &Discovered, config: &CloudMapDiscovery) -> Answer {
             }
             (Some(ip), Some(_)) => refused.push(format!("{}: {ip} is loopback or link-local", instance.id)),
             (None, _) => refused.push(format!("{}: no AWS_INSTANCE_IPV4", instance.id)),
-            (_, None) => refused.push(format!("{}: no AWS_INSTANCE_PORT, and no port_value here", instance.id)),
+            (_, None) => {
+                refused.push(format!("{}: no AWS_INSTANCE_PORT, and no port_value here", instance.id))
+            }
         }
     }
     if !refused.is_empty() {

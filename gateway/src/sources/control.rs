@@ -160,7 +160,9 @@ impl Talk {
     async fn ask(&mut self, goodbye: bool) -> Heard {
         let request = self.request(goodbye);
         self.count(ServerStat::DiscoveryUpdateAttempt);
-        let Ok(body) = serde_json::to_vec(&request) else { return Heard::Failed("request not writable".to_owned()) };
+        let Ok(body) = serde_json::to_vec(&request) else {
+            return Heard::Failed("request not writable".to_owned());
+        };
         // The first request is answered at once: control must learn of this gateway, and it of its weights.
         let hold = self.in_force.is_some() && self.refusal.is_none();
         let asked = Instant::now();
@@ -211,7 +213,13 @@ impl Talk {
     fn heard(&mut self, body: &[u8]) -> Heard {
         let response: DiscoveryResponse = match serde_json::from_slice(body) {
             Ok(response) => response,
-            Err(error) => return self.refuse(String::new(), String::new(), format!("the answer is no discovery: {error}")),
+            Err(error) => {
+                return self.refuse(
+                    String::new(),
+                    String::new(),
+                    format!("the answer is no discovery: {error}"),
+                );
+            }
         };
         let (version_info, nonce) = (response.version_info.clone(), response.nonce.clone());
         let Some(version) = Version::parse(&version_info) else {
@@ -271,7 +279,8 @@ fn weights_of(
         if clusters.is_empty() {
             return Err(format!("route `{}` has no weighted clusters", resource.name));
         }
-        let stable = route.metadata.as_ref().and_then(|m| m.filter_metadata.get("weir")).map(|w| w.stable.clone());
+        let stable =
+            route.metadata.as_ref().and_then(|m| m.filter_metadata.get("weir")).map(|w| w.stable.clone());
         found.push(RouteWeights {
             route: resource.name.clone(),
             weights: clusters.iter().map(|cluster| (cluster.name.clone(), cluster.weight)).collect(),

@@ -84,7 +84,9 @@ async fn look_up(resolver: &TokioResolver, name: &str, config: &DnsDiscovery) ->
                 .map(|ip| Found { address: SocketAddr::new(*ip, config.port), zone: String::new() })
                 .collect();
             if found.is_empty() && !all.is_empty() {
-                let text = format!("{name}: only loopback or link-local addresses; set allow_loopback to accept them");
+                let text = format!(
+                    "{name}: only loopback or link-local addresses; set allow_loopback to accept them"
+                );
                 return (Answer::Failed(text), valid);
             }
             if found.is_empty() {

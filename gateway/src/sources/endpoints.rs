@@ -5,12 +5,12 @@
 
 use super::membership::{Answer, Found, Membership};
 use super::{cloud_map, dns};
+use crate::io::dial;
 use crate::process::Process;
 use crate::state::change::Change;
 use crate::state::store::Store;
 use crate::stats::cells::Shard;
 use crate::stats::names::ClusterStat;
-use crate::upstream::connect::dial;
 use gateway_config::model::{Cluster, Discovery};
 use lifecycle::readiness::TaskGuard;
 use std::collections::BTreeMap;
@@ -35,7 +35,8 @@ pub fn start(process: &Arc<Process>) {
     for cluster in snapshot.clusters.iter() {
         let waits = !matches!(cluster.config.discovery, Discovery::Static(_));
         let guard = waits.then(|| process.ready.register_task(format!("endpoints of {}", cluster.name)));
-        keepers.insert(cluster.name.to_string(), Keeper::start(&process.store, cluster.config.clone(), guard));
+        keepers
+            .insert(cluster.name.to_string(), Keeper::start(&process.store, cluster.config.clone(), guard));
     }
     tokio::task::spawn_local(follow(Arc::clone(process), keepers));
 }

@@ -3,7 +3,7 @@
 //! Owns the polling: bind mounts, EFS and symlink swaps defeat file notifications. It must never apply half of a
 //! file: what is refused is named, and what ran goes on. Next: `control.rs`.
 
-use crate::cli::Environment;
+use crate::environment::Environment;
 use crate::process::Process;
 use crate::state::change::Change;
 use crate::stats::cells::Shard;
@@ -38,10 +38,11 @@ fn fingerprint(path: &Path) -> Option<u64> {
 }
 
 fn reload(process: &Process, path: &Path, environment: &Environment) {
-    let result = read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string()).and_then(|mut bootstrap| {
-        environment.complete(&mut bootstrap);
-        process.store.apply(Change::Config(Arc::new(bootstrap))).map_err(|rejected| rejected.to_string())
-    });
+    let result =
+        read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string()).and_then(|mut bootstrap| {
+            environment.complete(&mut bootstrap);
+            process.store.apply(Change::Config(Arc::new(bootstrap))).map_err(|rejected| rejected.to_string())
+        });
     let (stat, error) = match result {
         Ok(snapshot) => {
             tracing::info!(path = %path.display(), generation = snapshot.generation, "configuration reloaded");

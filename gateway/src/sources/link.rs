@@ -79,7 +79,12 @@ impl Link {
     ///
     /// # Errors
     /// When control cannot be reached or does not answer in time.
-    pub async fn post(&self, path: &str, hold: bool, body: Vec<u8>) -> Result<(StatusCode, Bytes), LinkError> {
+    pub async fn post(
+        &self,
+        path: &str,
+        hold: bool,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), LinkError> {
         let ask = async {
             let response = self.send(self.request(path, hold, body)?).await?;
             let status = response.status();
@@ -112,7 +117,8 @@ impl Link {
         }
         if let Some(file) = &self.shared.token_file {
             // Read each time: a rotated token needs no restart.
-            let text = std::fs::read_to_string(file).map_err(|error| failed(&format!("token file {file}"), error))?;
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| failed(&format!("token file {file}"), error))?;
             let token = text.lines().next().unwrap_or_default().trim();
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -188,7 +194,7 @@ impl Link {
         let authority = &self.shared.authority;
         match tokio::time::timeout(CONNECT, TcpStream::connect(authority)).await {
             Ok(Ok(socket)) => {
-                crate::upstream::connect::set_options(&socket);
+                crate::io::set_options(&socket);
                 Ok(TokioIo::new(socket))
             }
             Ok(Err(error)) => Err(failed(&format!("connect to {authority}"), error)),

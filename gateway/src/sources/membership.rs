@@ -110,7 +110,8 @@ impl Membership {
         let Some(at) = self.candidates.iter().position(|e| e.address == address) else { return false };
         let endpoint = self.candidates.remove(at);
         let wanted = &self.wanted;
-        let mut next: Vec<_> = self.published.iter().filter(|e| wanted.contains(&e.address)).cloned().collect();
+        let mut next: Vec<_> =
+            self.published.iter().filter(|e| wanted.contains(&e.address)).cloned().collect();
         next.push(endpoint);
         next.sort_by_key(|e| e.address);
         self.replace(next)

@@ -14,21 +14,27 @@ pub mod membership;
 pub mod report;
 pub mod saved;
 
-use crate::cli::{Cli, Environment};
+use crate::environment::Environment;
 use crate::process::Process;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Starts every source that the configuration asks for, on the present thread's local set. What LIVE waits for is
 /// registered before this returns.
-pub fn start(process: &Arc<Process>, cli: &Cli, environment: &Environment) {
+pub fn start(
+    process: &Arc<Process>,
+    file: Option<PathBuf>,
+    state_dir: Option<String>,
+    environment: &Environment,
+) {
     endpoints::start(process);
-    if let Some(path) = cli.config.clone() {
+    if let Some(path) = file {
         tokio::task::spawn_local(file::watch(Arc::clone(process), path, environment.clone()));
     }
     let bootstrap = Arc::clone(&process.store.snapshot().routes.bootstrap);
     if let Some(config) = &bootstrap.control {
         let mut config = config.clone();
-        config.state_dir = cli.state_dir.clone().or(config.state_dir);
+        config.state_dir = state_dir.or(config.state_dir);
         control::start(process, config);
     }
 }

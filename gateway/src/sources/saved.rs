@@ -65,12 +65,18 @@ pub fn write(folder: &str, version_info: &str, routes: &[RouteWeights]) -> std::
 pub fn read(folder: &str, now: SystemTime) -> Option<(String, Vec<RouteWeights>)> {
     let text = std::fs::read(path(folder)).ok()?;
     let document: Document = serde_json::from_slice(&text)
-        .inspect_err(|error| tracing::warn!(%error, folder, "the saved weights cannot be read and are passed over"))
+        .inspect_err(
+            |error| tracing::warn!(%error, folder, "the saved weights cannot be read and are passed over"),
+        )
         .ok()?;
     let saved_at = UNIX_EPOCH + Duration::from_secs(document.saved_at);
     let age = now.duration_since(saved_at).unwrap_or_default();
     if document.format != 1 || age > MAX_AGE {
-        tracing::warn!(folder, age_seconds = age.as_secs(), "the saved weights are too old or of another format");
+        tracing::warn!(
+            folder,
+            age_seconds = age.as_secs(),
+            "the saved weights are too old or of another format"
+        );
         return None;
     }
     let version = document.version_info.clone();

@@ -1,57 +1,16 @@
 //! Opening a connection to an endpoint.
 //!
-//! Owns socket options and the connect time limit. It must never retry: the request decides that.
+//! Owns the counts of it. It must never retry: the request decides that.
 //! Next: `pool.rs`.
 
 use super::UpstreamConnection;
 use crate::cluster::{Cluster, Endpoint};
-use crate::io::Stream;
+use crate::io::{ConnectFailure, Stream, dial};
 use crate::stats::names::ClusterStat;
 use crate::worker::Worker;
-use socket2::{SockRef, TcpKeepalive};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
-
-/// A peer that acknowledges nothing for so long is gone (RFC 5482); without it a black hole holds a request for
-/// 15 minutes of retransmissions.
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
-/// First keep-alive probe on an idle connection.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Why no connection came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectFailure {
-    /// Refused, unreachable, out of descriptors.
-    Failed,
-    /// Not within `connect_timeout`.
-    TimedOut,
-}
-
-/// Options that every socket of the gateway has. Failures are ignored: a socket without them still works.
-pub fn set_options(socket: &TcpStream) {
-    let _ = socket.set_nodelay(true);
-    let socket = SockRef::from(socket);
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
-}
-
-/// Connects within the time limit.
-///
-/// # Errors
-/// [`ConnectFailure`].
-pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectFailure> {
-    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(socket)) => {
-            set_options(&socket);
-            Ok(socket)
-        }
-        Ok(Err(_)) => Err(ConnectFailure::Failed),
-        Err(_) => Err(ConnectFailure::TimedOut),
-    }
-}
+use std::time::Instant;
 
 /// Opens a connection for a request, with every count.
 ///
