@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// A gateway that is asked twice to end does not wait for its connections; nothing here is worth more than this.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a part may take after each of two requests to end; nothing of a demo is worth more.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the end of a child is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

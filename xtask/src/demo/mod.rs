@@ -69,7 +69,14 @@ pub fn run(options: Options) -> Result<bool> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot listen for signals")?;
     }
-    let binaries = programs::build(&workspace::root()?)?;
+    let built = programs::build(&workspace::root()?);
+    if stop.load(Relaxed) {
+        println!("\nstopped");
+        return Ok(true);
+    }
+    let binaries = built?;
+    // Again, for a build takes minutes.
+    ports::check(&parts::ports(&options))?;
     let mut folder = Scratch::new()?;
     // After the folder, so that it is dropped first: the parts write there until they end.
     let mut demo =
