@@ -253,6 +253,31 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_stopped_reading_holds_up_neither_workers_nor_the_exit() {
+        let registry = Arc::new(Registry::new(1));
+        let queue = Arc::new(Queue::new("a pipe", Arc::clone(&registry), 3 * 1024 * 1024));
+        let (reader, pipe) = io::pipe().expect("a pipe");
+        let file = File::from(std::os::fd::OwnedFd::from(pipe));
+        let thread = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || queue.run(file))
+        };
+        let line = "x".repeat(1023) + "\n";
+        let dropped = || registry.server.total(ServerStat::AccessLogDropped);
+        let mut pushed = 0;
+        while dropped() == 0 {
+            push(&queue, Shard::worker(0), &line);
+            pushed += 1;
+        }
+        assert!(!queue.flush(Instant::now()), "who leaves does not wait for the reader");
+        drop(reader);
+        queue.stop();
+        thread.join().expect("the writer ends");
+        let written = registry.server.total(ServerStat::AccessLogWritten);
+        assert_eq!(written + dropped(), pushed, "what the broken pipe lost is counted too");
+    }
+
+    #[test]
     fn a_writer_that_takes_one_byte_at_a_time_gets_all_of_them() {
         struct Reluctant(Vec<u8>, bool);
         impl Write for Reluctant {

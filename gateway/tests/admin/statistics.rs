@@ -234,6 +234,27 @@ async fn prometheus_own_checker_reads_the_scrape() {
     testkit::process::promtool_check_metrics(&text).unwrap();
 }
 
+#[tokio::test]
+#[ignore = "needs prometheus"]
+async fn a_real_prometheus_scrapes_without_error() {
+    let gateway = Gateway::start().await;
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: gateway\n  metrics_path: /stats/prometheus\n  \
+         static_configs: [{{targets: ['{}']}}]\n",
+        gateway.address
+    );
+    let prometheus = testkit::process::Prometheus::start(&config).await.unwrap();
+    let target = "/api/v1/query?query=gateway_route_weight";
+    let answer = testkit::client::poll(prometheus.addr, target, |answer| {
+        answer.json().is_ok_and(|json| json["data"]["result"].as_array().is_some_and(|r| !r.is_empty()))
+    });
+    let json = answer.await.unwrap().json().unwrap();
+    let share = json["data"]["result"].as_array().unwrap().iter().find(|r| r["metric"]["target"] == "v1");
+    assert_eq!(share.unwrap()["value"][1], "1");
+    let up = testkit::client::get(prometheus.addr, "/api/v1/query?query=up").await.unwrap().json().unwrap();
+    assert_eq!(up["data"]["result"][0]["value"][1], "1", "{up}");
+}
+
 proptest! {
     #[test]
     fn any_registry_renders_text_that_prometheus_can_read(
