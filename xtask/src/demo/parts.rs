@@ -149,15 +149,16 @@ pub fn picture(options: &Options) -> String {
     let Options { port, admin_port, control_port, standin_port, v1_port, v2_port, .. } = options;
     format!(
         "
-  you --> gateway :{port} ---99 %--> v1 :{v1_port}  {{\"data\":\"This is service v1\"}}
-             |  |       \\-- 1 %--> v2 :{v2_port}  {{\"data\":\"This is service v2\"}}
-             |  |
-             |  +--- where are v1 and v2? ---> Cloud Map stand-in :{standin_port} <-- both register there
-             |                                                |
-             +--- which weights? --> control :{control_port} ------+--> App Mesh stand-in, same port
-                                     (you change them there)
+  you --> gateway :{port:<5} --99 %--> v1 :{v1_port:<5}  {{\"data\":\"This is service v1\"}}
+             | |            `- 1 %--> v2 :{v2_port:<5}  {{\"data\":\"This is service v2\"}}
+             | |
+             | `-- where are v1 and v2? --> Cloud Map stand-in :{standin_port}, where both have registered
+             |
+             `-- which weights? --> control :{control_port} --> App Mesh stand-in :{standin_port}, whose route is kept in step
+                                       ^
+                                       your set-weight
 
-  gateway's admin :{admin_port}/server_info, /stats, /clusters, /stats/prometheus
+  admin of the gateway: http://localhost:{admin_port}/ (/server_info, /stats, /clusters, /config_dump, /stats/prometheus)
 "
     )
 }
