@@ -100,66 +100,25 @@ impl Metrics {
 
 impl Derived {
     fn new(registry: &Registry) -> Self {
-        let route = &["route"];
-        let target = &["route", "target"];
+        let route: &[&str] = &["route"];
+        let target: &[&str] = &["route", "target"];
+        let quantile: &[&str] = &["route", "target", "quantile"];
+        let g = |name: &str, help: &str, labels: &[&str]| gauges(registry, name, help, labels);
+        let c = |name: &str, help: &str, labels: &[&str]| counters(registry, name, help, labels);
         Self {
             epoch: gauge(registry, "control_epoch", "Epoch of the published version."),
             seq: gauge(registry, "control_seq", "Sequence number of the published version."),
             fenced: gauge(registry, "control_fenced", "1 = another control is ahead; nothing is published."),
-            unsaved: gauge(
-                registry,
-                "control_state_unsaved",
-                "1 = the last change is not in the state file.",
-            ),
-            gateways: gauges(registry, "control_gateways", "Gateways by state.", &["state"]),
-            weight: gauges(
-                registry,
-                "control_route_weight",
-                "Wanted weight in hundredths of a percent.",
-                target,
-            ),
-            agree: gauges(
-                registry,
-                "control_route_gateways_agree",
-                "Gateways that serve the wanted weights.",
-                route,
-            ),
-            awaited: gauges(
-                registry,
-                "control_route_gateways_awaited",
-                "Gateways that changes wait for.",
-                route,
-            ),
-            requests: counters(
-                registry,
-                "control_target_requests_total",
-                "Requests that gateways counted.",
-                target,
-            ),
-            errors: counters(
-                registry,
-                "control_target_errors_total",
-                "Failed requests that gateways counted.",
-                target,
-            ),
-            latency: gauges(
-                registry,
-                "control_target_latency_microseconds",
-                "Latency over all gateways since their start.",
-                &["route", "target", "quantile"],
-            ),
-            endpoints: gauges(
-                registry,
-                "control_target_endpoints_healthy",
-                "Fewest usable endpoints at any reporting gateway.",
-                target,
-            ),
-            app_mesh_in_sync: gauges(
-                registry,
-                "control_app_mesh_in_sync",
-                "1 = the App Mesh route has the wanted weights.",
-                route,
-            ),
+            unsaved: gauge(registry, "control_state_unsaved", "1 = the last change is not on disk yet."),
+            gateways: g("control_gateways", "Gateways by state.", &["state"]),
+            weight: g("control_route_weight", "Wanted weight in hundredths of a percent.", target),
+            agree: g("control_route_gateways_agree", "Gateways that serve the wanted weights.", route),
+            awaited: g("control_route_gateways_awaited", "Gateways that changes wait for.", route),
+            requests: c("control_target_requests_total", "Requests that gateways counted.", target),
+            errors: c("control_target_errors_total", "Failed requests that gateways counted.", target),
+            latency: g("control_target_latency_microseconds", "Latency since the gateways' start.", quantile),
+            endpoints: g("control_target_endpoints_healthy", "Fewest usable endpoints at a gateway.", target),
+            app_mesh_in_sync: g("control_app_mesh_in_sync", "1 = App Mesh has the wanted weights.", route),
         }
     }
 

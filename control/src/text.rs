@@ -42,11 +42,6 @@ pub fn duration_ms(ms: u64) -> String {
     }
 }
 
-/// `1 gateway`, `2 gateways`.
-pub fn count(number: usize, word: &str) -> String {
-    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
-}
-
 /// Unix milliseconds as RFC 3339 in UTC.
 pub fn timestamp(unix_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()

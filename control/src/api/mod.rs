@@ -174,13 +174,15 @@ impl Call {
 
     fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, ApiError> {
         let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
-        serde_json::from_slice(body).map_err(|error| {
-            ApiError::new(
-                StatusCode::BAD_REQUEST,
-                format!("the body is not what is expected here: {error}"),
-                "send a JSON object with the documented fields",
-            )
-        })
+        let refuse = |why: String| {
+            let error = format!("the body is not what is expected here: {why}");
+            ApiError::new(StatusCode::BAD_REQUEST, error, "send a JSON object with the documented fields")
+        };
+        // serde reads a list into a struct too.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(refuse("not an object".to_owned()));
+        }
+        serde_json::from_slice(body).map_err(|error| refuse(error.to_string()))
     }
 }
 

@@ -91,8 +91,10 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
-    /// Change weights: `set-weight ROUTE v1=90 v2=10`, or `ROUTE v2=10%` and the stable target takes the rest.
-    /// Several routes are one change: `set-weight ROUTE v2=10 ROUTE2 v2=5`.
+    /// Change weights: `set-weight ROUTE v1=90 v2=10`.
+    ///
+    /// Name every target, or all but the stable one, which then takes the rest: `set-weight ROUTE v2=10%`. Two
+    /// decimals are taken. Several routes are one change: `set-weight ROUTE v2=10 ROUTE2 v2=5`.
     SetWeight {
         /// ROUTE TARGET=PERCENT... [ROUTE2 TARGET=PERCENT...]
         #[arg(required = true, value_name = "ROUTE TARGET=PERCENT")]
@@ -103,7 +105,9 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// All of a route to its stable target. Needs nothing else to be healthy.
+    /// All of a route to its stable target.
+    ///
+    /// Needs nothing else to be healthy: no state, no endpoint, no agreement.
     Rollback {
         /// The route.
         route: String,
@@ -135,8 +139,9 @@ enum Command {
         #[command(subcommand)]
         action: Option<GatewaysAction>,
     },
-    /// Take over what the gateways serve, and the lead with it: after a lost state, or when another control was
-    /// ahead and is stopped for good.
+    /// Take over what the gateways serve, and the lead with it.
+    ///
+    /// After a lost state, when the gateways do not agree; or when another control was ahead and is stopped for good.
     Adopt {
         /// The gateway whose weights count; without it all must agree.
         #[arg(long, value_name = "GATEWAY")]

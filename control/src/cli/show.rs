@@ -57,7 +57,7 @@ pub(super) fn sentence(route: &RouteView) -> String {
         (0, 0) => "no gateway connected".to_owned(),
         (1, 1) => "1 gateway agrees".to_owned(),
         (agree, all) if agree == all => format!("{all} gateways agree"),
-        (agree, all) => format!("{agree} of {} agree", text::count(all, "gateway")),
+        (agree, all) => format!("{agree} of {all} gateways agree"),
     };
     let lost = if lost == 0 { String::new() } else { format!(", {lost} lost") };
     let weights = text::weights(&route.targets, weights);
@@ -214,10 +214,8 @@ pub(super) fn outcome(outcome: &Outcome) {
         page.push_str(&format!("{}: stored; no gateway is connected\n", outcome.version));
     } else {
         page.push_str(&format!(
-            "{}/{} at {} after {elapsed}\n",
-            outcome.acknowledged,
-            text::count(outcome.awaited, "gateway"),
-            outcome.version
+            "{}/{} gateways at {} after {elapsed}\n",
+            outcome.acknowledged, outcome.awaited, outcome.version
         ));
     }
     print(&page);

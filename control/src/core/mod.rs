@@ -10,6 +10,8 @@ pub mod change;
 pub mod counters;
 pub mod fence;
 pub mod fleet;
+#[cfg(test)]
+mod simulation;
 pub mod view;
 
 use crate::settings::{RouteSettings, Routes};
@@ -246,7 +248,7 @@ impl Core {
         (!begin.is_empty()).then(|| Change {
             what: What::Begin(begin),
             author: Author { actor: "control".to_owned(), token: None },
-            reason: "no state: begun from the configuration or from what the gateways serve".to_owned(),
+            reason: "its weights were not known".to_owned(),
         })
     }
 

@@ -115,6 +115,7 @@ impl Core {
         let Some(wanted) = self.weights(route) else {
             return Some("the wanted weights are not known".to_owned());
         };
+        let has_version = self.serves_version(gateway, route);
         let serves = match (&gateway.status, gateway.route(route)) {
             (Some(_), Some(status)) => {
                 let stable = self.stable_of(route, settings);
@@ -123,20 +124,15 @@ impl Core {
                     format!("serves {shares} by {}", source_name(status.source))
                 } else if !status.stable.is_empty() && status.stable != stable {
                     format!("takes {} for the stable target", status.stable)
-                } else {
+                } else if has_version {
                     return None;
+                } else {
+                    format!("has these weights by {}, but {}", source_name(status.source), at(gateway))
                 }
             }
             (Some(_), None) => "does not serve the route yet".to_owned(),
-            (None, _) => {
-                if self.serves_version(gateway, route) {
-                    return None;
-                }
-                match gateway.version.as_str() {
-                    "" => "has no version yet".to_owned(),
-                    version => format!("is at {version}"),
-                }
-            }
+            (None, _) if has_version => return None,
+            (None, _) => at(gateway),
         };
         let unheard = now.mono_ms.saturating_sub(gateway.last_heard_ms);
         Some(match (gateway.state(now.mono_ms), &gateway.refused) {
@@ -146,7 +142,7 @@ impl Core {
         })
     }
 
-    /// A stock Envoy says only its version: it serves a route rightly from the version that last changed it on.
+    /// Whether a gateway has the version that last changed a route, or a later one. A stock Envoy says no more.
     fn serves_version(&self, gateway: &Gateway, route: &str) -> bool {
         let Some(record) = self.document.routes.get(route) else { return false };
         if gateway.version == record.version {
@@ -194,5 +190,12 @@ impl Core {
                 .unwrap_or_default(),
             reported_ms: gateway.reported_ms.map(|at| now.mono_ms.saturating_sub(at)),
         }
+    }
+}
+
+fn at(gateway: &Gateway) -> String {
+    match gateway.version.as_str() {
+        "" => "has no version yet".to_owned(),
+        version => format!("is at {version}"),
     }
 }

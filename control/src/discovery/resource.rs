@@ -52,5 +52,6 @@ fn route_configuration(
             domains: vec!["*".to_owned()],
             routes: vec![route],
         }],
+        validate_clusters: true,
     }
 }

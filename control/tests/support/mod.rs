@@ -78,11 +78,14 @@ impl Target {
                 Some(Answer { status, text: String::from_utf8(bytes.to_vec()).unwrap() })
             }
             Self::There(addr) => {
-                let length = body.len().to_string();
-                let mut all = vec![("content-length", length.as_str())];
-                all.extend_from_slice(headers);
+                // The host of the test client is not a loopback one; an absolute target overrules it.
+                let target = format!("http://127.0.0.1{path}");
+                let mut all = headers.to_vec();
+                if body.is_empty() {
+                    all.push(("content-length", "0"));
+                }
                 let response =
-                    testkit::client::once(*addr, method, path, &all, body.as_bytes()).await.ok()?;
+                    testkit::client::once(*addr, method, &target, &all, body.as_bytes()).await.ok()?;
                 Some(Answer { status: response.status, text: response.text() })
             }
         }
@@ -140,6 +143,14 @@ impl Local {
         while shared.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+impl Local {
+    /// The same, with a gateway that speaks to it.
+    pub async fn stop_with(self, running: Running) {
+        drop(running);
+        self.stop().await;
     }
 }
 
