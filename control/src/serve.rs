@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 /// Connections at once: a fleet of the largest size holds two each, and people come beside it.
@@ -111,10 +112,16 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
         stop.close();
     });
     accept(&listener, &Api::new(Arc::clone(&shared), tokens), &drain.watch()).await;
-    drain.close();
-    for handle in handles {
-        handle.join().await;
+    let followers = async {
+        for follower in handles {
+            // A panic was told by the panic hook, and there is nothing left to clean up.
+            let _ = follower.await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, followers).await.is_err() {
+        tracing::warn!("App Mesh did not take the last weights before the end");
     }
+    drain.close();
     Ok(())
 }
 
@@ -143,7 +150,7 @@ pub async fn begin(
     config: &ControlConfig,
     recover: bool,
     drain: &Drain,
-) -> Result<(Arc<Shared>, Vec<app_mesh::SyncHandle>), ServeError> {
+) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), ServeError> {
     let path = absolute(&config.state.file);
     let opened = tokio::task::spawn_blocking(move || StateFile::open(&path, recover)).await;
     let (file, document) = opened.map_err(|error| StateError::Corrupt {
@@ -172,7 +179,7 @@ pub async fn begin(
 async fn follow_app_mesh(
     config: &ControlConfig,
     drain: &DrainWatch,
-) -> (BTreeMap<String, Follower>, Vec<app_mesh::SyncHandle>) {
+) -> (BTreeMap<String, Follower>, Vec<JoinHandle<()>>) {
     let mut followers = BTreeMap::new();
     let mut handles = Vec::new();
     let synced = config.routes.iter().filter_map(|(name, route)| Some((name, route.app_mesh.as_ref()?)));
@@ -184,11 +191,26 @@ async fn follow_app_mesh(
         };
         let (wanted, wanted_reader) = watch::channel(None);
         let (status_writer, status) = watch::channel(app_mesh::SyncStatus::default());
-        handles.push(app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone()));
+        let handle = app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone());
+        let (again, again_reader) = watch::channel(0);
+        handles.push(tokio::spawn(resume_when_asked(handle, again_reader, drain.clone())));
         let status = Box::new(move || serde_json::to_value(&*status.borrow()).unwrap_or_default());
-        followers.insert(name.clone(), Follower { wanted, status });
+        followers.insert(name.clone(), Follower { wanted, again, status });
     }
     (followers, handles)
+}
+
+async fn resume_when_asked(handle: app_mesh::SyncHandle, mut again: watch::Receiver<u64>, drain: DrainWatch) {
+    loop {
+        tokio::select! {
+            changed = again.changed() => match changed {
+                Ok(()) => handle.resume(),
+                Err(_) => break,
+            },
+            () = drain.draining() => break,
+        }
+    }
+    handle.join().await;
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -60,6 +60,9 @@ pub struct Shared {
 pub struct Follower {
     /// Gets the weights of the route with each change.
     pub wanted: WantedSender,
+    /// Rises when an operator asks for the weights that are wanted already: after drift that is the word to write
+    /// them again.
+    pub again: watch::Sender<u64>,
     /// Tells how it does.
     pub status: StatusReader,
 }
@@ -78,7 +81,7 @@ impl Shared {
             followers,
             metrics: Metrics::new(),
         };
-        shared.tell_followers();
+        shared.tell_followers(&[]);
         shared
     }
 
@@ -180,7 +183,7 @@ impl Shared {
             Err(error) => return Err(error.into()),
         };
         self.with_core(|core| core.commit(&planned, saved));
-        self.tell_followers();
+        self.tell_followers(&planned.routes);
         self.metrics.changes.inc();
         self.version.send_modify(|version| *version += 1);
         self.note_progress();
@@ -345,8 +348,8 @@ impl Shared {
         result
     }
 
-    fn tell_followers(&self) {
-        let wanted: Vec<(&Follower, Wanted)> = self.with_core(|core| {
+    fn tell_followers(&self, asked: &[String]) {
+        let wanted: Vec<(&String, &Follower, Wanted)> = self.with_core(|core| {
             let wanted = |route: &String| {
                 let targets = &core.routes().get(route)?.targets;
                 let weights = core.weights(route)?;
@@ -354,14 +357,17 @@ impl Shared {
                     |target: &String| (target.clone(), weights.get(target).copied().unwrap_or_default());
                 Some(targets.iter().map(pair).collect())
             };
-            self.followers.iter().map(|(route, follower)| (follower, wanted(route))).collect()
+            self.followers.iter().map(|(route, follower)| (route, follower, wanted(route))).collect()
         });
-        for (follower, wanted) in wanted {
-            follower.wanted.send_if_modified(|current| {
+        for (route, follower, wanted) in wanted {
+            let news = follower.wanted.send_if_modified(|current| {
                 let changed = *current != wanted;
                 *current = wanted;
                 changed
             });
+            if !news && asked.contains(route) {
+                follower.again.send_modify(|times| *times += 1);
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ fn every_truncation_is_refused_with_path_and_cure_and_kept() {
 fn contents_that_cannot_be_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let cases: [(&str, fn(&mut Value)); 5] = [
+    type Case = (&'static str, fn(&mut Value));
+    let cases: [Case; 5] = [
         ("sum up to", |value| value["routes"]["svc1"]["weights"]["v2"] = json!(1)),
         ("stable", |value| value["routes"]["svc1"]["stable"] = json!("v9")),
         ("format.major", |value| value["format"] = json!({})),
