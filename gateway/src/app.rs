@@ -306,7 +306,7 @@ fn control_thread(
         tokio::task::spawn_local(admin::serve(admin_socket, admin));
         tokio::task::spawn_local(follow_admin(Arc::clone(process), wished, quit));
         let (file, state_dir) = (start.cli.config.clone(), start.cli.state_dir.clone());
-        sources::start(process, file, state_dir, &start.environment);
+        let control = sources::start(process, file, state_dir, &start.environment);
         tokio::task::spawn_local(become_live(Arc::clone(process)));
         tokio::select! {
             () = until_signals_end(process) => 0,
@@ -314,7 +314,12 @@ fn control_thread(
                 tracing::error!("a worker ended before its time: the process ends with it");
                 EXIT_DIED
             }
-            () = drained(process) => 0,
+            () = drained(process) => {
+                if let Some(control) = &control {
+                    sources::report::farewell(process, control).await;
+                }
+                0
+            }
         }
     })
 }

@@ -27,20 +27,26 @@ pub async fn ask(config: CloudMapDiscovery, tell: Sender<Answer>) {
     };
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     loop {
-        let (answer, revision) = match client.discover(&query).await {
-            Ok(found) => (judge(&found, &config), found.revision),
-            Err(error @ aws::Error::NotFound { .. }) => (Answer::Nobody(error.to_string()), None),
-            Err(error) => (Answer::Failed(error.to_string()), None),
+        let called = client.discover(&query).await;
+        let answer = match &called {
+            Ok(found) => judge(found, &config),
+            Err(error @ aws::Error::NotFound { .. }) => Answer::Nobody(error.to_string()),
+            Err(error) => Answer::Failed(error.to_string()),
         };
-        let failed = matches!(answer, Answer::Failed(_));
         if tell.send(answer).await.is_err() {
             return;
         }
-        if failed {
-            tokio::time::sleep(backoff.next(&mut rand::rng())).await;
-        } else {
-            backoff.reset();
-            wait_for_news(&client, &config, revision).await;
+        match called {
+            Ok(found) => {
+                backoff.reset();
+                wait_for_news(&client, &config, found.revision).await;
+            }
+            // There is no revision to watch; the service may be created any moment.
+            Err(aws::Error::NotFound { .. }) => {
+                backoff.reset();
+                tokio::time::sleep(jitter(config.revision_poll, &mut rand::rng())).await;
+            }
+            Err(_) => tokio::time::sleep(backoff.next(&mut rand::rng())).await,
         }
     }
 }

@@ -6,7 +6,8 @@
 
 use super::backoff::Backoff;
 use super::link::Link;
-use super::{report, saved};
+use super::report;
+use super::saved::{self, Saver};
 use crate::process::Process;
 use crate::state::change::{Change, RouteWeights};
 use crate::stats::cells::Shard;
@@ -21,15 +22,16 @@ use lifecycle::readiness::TaskGuard;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
 
 const PATH: &str = "/v3/discovery:routes";
 /// First wait after a failed request.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Longest wait: a control that is back is heard within it.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// After an answer was refused and came again: at most two requests in this time.
+/// Longest wait: a control that is back is heard within it, which is less than it gives the fleet to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// After an answer was refused: at most two requests in this time.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
-/// After an empty answer that was not held.
+/// After an answer without news that was not held.
 const UNHELD_WAIT: Duration = Duration::from_millis(500);
 /// An answer that comes sooner was not held.
 const HELD: Duration = Duration::from_millis(200);
@@ -37,49 +39,44 @@ const HELD: Duration = Duration::from_millis(200);
 const INVALID_ARGUMENT: i32 = 3;
 
 /// Starts discovery and reports. First weights are put in place before this returns: the saved copy if there is one,
-/// under it the stable at 100 %.
-pub fn start(process: &Arc<Process>, config: model::Control) {
-    let link = match Link::new(&config.url, config.token_file.clone()) {
-        Ok(link) => link,
-        Err(error) => {
-            tracing::error!(%error, "control cannot be asked");
-            return;
-        }
-    };
-    let guard = process.ready.register_task("weights from control");
+/// under it the stable at 100 %. The link is for whoever says the last word ([`report::farewell`]).
+pub fn start(process: &Arc<Process>, config: model::Control) -> Option<Link> {
     let baseline = first_weights(process, config.state_dir.as_deref());
+    let link = Link::new(&config.url, config.token_file.clone())
+        .inspect_err(|error| tracing::error!(%error, "control cannot be asked"))
+        .ok()?;
+    let guard = process.ready.register_task("weights from control");
     let talk = Talk {
         process: Arc::clone(process),
         link: link.clone(),
-        state_dir: config.state_dir,
-        in_force: baseline.clone(),
+        saver: config.state_dir.map(Saver::start),
+        in_force: baseline,
+        answered: BTreeSet::new(),
+        unknown: BTreeSet::new(),
         nonce: String::new(),
         refusal: None,
-        refused_version: None,
+        goodbye: false,
+        last_error: String::new(),
     };
-    tokio::task::spawn_local(talk.run(guard, baseline.is_some()));
+    tokio::task::spawn_local(talk.run(guard));
     tokio::task::spawn_local(report::send(Arc::clone(process), link.another()));
+    Some(link.another())
 }
 
+/// Puts the first weights in place; the version of the saved copy, if any of it was taken.
 fn first_weights(process: &Process, state_dir: Option<&str>) -> Option<Version> {
     let snapshot = process.store.snapshot();
-    let mut seen = BTreeSet::new();
-    let mut stables = Vec::new();
-    for split in snapshot.splits.iter().filter(|split| split.managed && seen.insert(split.route.clone())) {
-        let Some(stable) = split.stable.and_then(|at| split.targets.get(at)) else { continue };
-        stables.push(RouteWeights {
-            route: split.route.to_string(),
-            weights: [(stable.name.to_string(), 1)].into(),
-            stable: None,
-            source: WeightSource::Stable,
-            version: String::new(),
-            since: SystemTime::now(),
-        });
-    }
-    apply(process, stables);
+    let managed = report::managed(&snapshot);
+    let stables =
+        snapshot.splits.iter().filter(|split| split.managed).filter_map(|split| split.all_to_stable());
+    apply(process, stables.collect());
     let (version, routes) = saved::read(state_dir?, SystemTime::now())?;
-    let known = routes.into_iter().filter(|saved| seen.iter().any(|name| **name == *saved.route)).collect();
-    apply(process, known).then(|| Version::parse(&version)).flatten()
+    // One by one: a route that the file has changed since must not cost the others their weights.
+    let mut taken = false;
+    for saved in routes.into_iter().filter(|saved| managed.contains(&saved.route)) {
+        taken |= apply(process, vec![saved]);
+    }
+    taken.then(|| Version::parse(&version)).flatten()
 }
 
 fn apply(process: &Process, routes: Vec<RouteWeights>) -> bool {
@@ -94,88 +91,122 @@ fn apply(process: &Process, routes: Vec<RouteWeights>) -> bool {
 struct Talk {
     process: Arc<Process>,
     link: Link,
-    state_dir: Option<String>,
+    saver: Option<Saver>,
     in_force: Option<Version>,
+    /// The routes that the last good answer was about.
+    answered: BTreeSet<String>,
+    /// Of those: the ones that control did not know.
+    unknown: BTreeSet<String>,
     nonce: String,
     refusal: Option<ErrorDetail>,
-    refused_version: Option<String>,
+    /// This gateway leaves, and says so.
+    goodbye: bool,
+    last_error: String,
 }
 
 /// What one request came to.
 enum Heard {
     /// Weights were taken, or nothing changed while the request was held.
     Good,
-    /// No weights, and at once.
-    Nothing,
-    /// An answer was refused; `again` = it had been refused before.
-    Refused { again: bool },
+    /// Nothing new, and at once: this control does not hold requests.
+    Unheld,
+    /// The answer was refused.
+    Refused,
     /// Control said no, or nothing.
     Failed(String),
 }
 
+/// How and when a request was made.
+struct Asked {
+    hold: bool,
+    at: Instant,
+}
+
+impl Asked {
+    /// False when an answer without news came at once although the request was to be held.
+    fn was_kept(&self) -> bool {
+        !self.hold || self.at.elapsed() >= HELD
+    }
+}
+
 impl Talk {
-    async fn run(mut self, guard: TaskGuard, has_saved: bool) {
+    async fn run(mut self, guard: TaskGuard) {
         let mut guard = Some(guard);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        let mut goodbye = false;
-        let mut last_error = String::new();
+        let mut recent: [Option<Instant>; 2] = [None, None];
         let drain = self.process.drain.watch();
+        let mut changes = self.process.store.watch();
         loop {
+            let process = Arc::clone(&self.process);
+            let names = report::managed(&process.store.snapshot());
+            recent = [recent[1], Some(Instant::now())];
             let heard = tokio::select! {
-                heard = self.ask(goodbye) => heard,
+                heard = self.ask(&names) => heard,
                 // The held request is given up, so that control learns at once who leaves.
-                () = drain.draining(), if !goodbye => {
-                    goodbye = true;
+                () = drain.draining(), if !self.goodbye => {
+                    self.goodbye = true;
                     continue;
                 }
+                // A reload brought or took routes: their weights are asked for now, not when the hold is over.
+                () = other_routes(&process, &mut changes, &names) => continue,
             };
             let connected = !matches!(heard, Heard::Failed(_));
             self.process.registry.server.set(ServerStat::ControlConnected, u64::from(connected));
-            match heard {
-                Heard::Good => {
-                    if !last_error.is_empty() {
-                        tracing::info!("control is heard again");
-                        last_error.clear();
-                    }
-                    drop(guard.take());
-                    backoff.reset();
+            if connected {
+                backoff.reset();
+                if !std::mem::take(&mut self.last_error).is_empty() {
+                    tracing::info!("control is heard again");
                 }
-                Heard::Nothing => tokio::time::sleep(UNHELD_WAIT).await,
-                Heard::Refused { again: false } => {}
-                Heard::Refused { again: true } => tokio::time::sleep(REFUSED_WAIT).await,
+            }
+            // Control's word, or the saved copy of it where control does not give it at once.
+            if matches!(heard, Heard::Good) || self.in_force.is_some() {
+                drop(guard.take());
+            }
+            let pause = match heard {
+                Heard::Good if self.goodbye => UNHELD_WAIT,
+                Heard::Good => Duration::ZERO,
+                Heard::Unheld => UNHELD_WAIT,
+                // The refusal is told at once; then two requests in REFUSED_WAIT are the most.
+                Heard::Refused => {
+                    recent[0].map_or(Duration::ZERO, |before| REFUSED_WAIT.saturating_sub(before.elapsed()))
+                }
                 Heard::Failed(error) => {
-                    if last_error != error {
-                        tracing::warn!(%error, "control is not heard: the weights in force stay");
-                        last_error = error;
-                    }
-                    if has_saved {
-                        drop(guard.take());
-                    }
-                    tokio::time::sleep(backoff.next(&mut rand::rng())).await;
+                    self.note_failure(error);
+                    backoff.next(&mut rand::rng())
                 }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = drain.draining(), if !self.goodbye => self.goodbye = true,
             }
         }
     }
 
-    async fn ask(&mut self, goodbye: bool) -> Heard {
-        let request = self.request(goodbye);
+    fn note_failure(&mut self, error: String) {
+        if self.last_error != error {
+            tracing::warn!(%error, "control is not heard: the weights in force stay");
+            self.last_error = error;
+        }
+    }
+
+    async fn ask(&mut self, names: &BTreeSet<String>) -> Heard {
+        let request = self.request(names);
         self.count(ServerStat::DiscoveryUpdateAttempt);
         let Ok(body) = serde_json::to_vec(&request) else {
             return Heard::Failed("request not writable".to_owned());
         };
-        // The first request is answered at once: control must learn of this gateway, and it of its weights.
-        let hold = self.in_force.is_some() && self.refusal.is_none();
-        let asked = Instant::now();
+        // Who has no weights waits until control knows some. Who has some that control did not confirm since the
+        // start, or for other routes, asks for an answer now: an equal version would be held back.
+        let hold = self.in_force.is_none() || *names == self.answered;
+        let asked = Asked { hold, at: Instant::now() };
         match self.link.post(PATH, hold, body).await {
             Err(error) => self.failed(error.to_string()),
             Ok((StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT, _)) => {
-                let refusal_was_told = self.refusal.take().is_some();
-                match self.in_force {
-                    Some(_) if refusal_was_told || asked.elapsed() >= HELD => Heard::Good,
-                    _ => Heard::Nothing,
-                }
+                self.refusal = None;
+                self.answered.clone_from(names);
+                if asked.was_kept() && self.in_force.is_some() { Heard::Good } else { Heard::Unheld }
             }
-            Ok((StatusCode::OK, body)) => self.heard(&body),
+            Ok((StatusCode::OK, body)) => self.heard(&body, names, &asked),
             Ok((status, body)) => {
                 let text: String = String::from_utf8_lossy(&body).chars().take(300).collect();
                 self.failed(format!("control answers {status}: {text}"))
@@ -192,17 +223,19 @@ impl Talk {
         self.process.registry.server.inc(Shard::SHARED, stat);
     }
 
-    fn request(&self, goodbye: bool) -> DiscoveryRequest {
+    fn request(&self, names: &BTreeSet<String>) -> DiscoveryRequest {
         let snapshot = self.process.store.snapshot();
         let node = &snapshot.routes.bootstrap.node;
-        let status = report::status(&self.process, goodbye);
         DiscoveryRequest {
             version_info: self.in_force.as_ref().map(ToString::to_string).unwrap_or_default(),
-            resource_names: status.routes.keys().cloned().collect(),
+            resource_names: names.iter().cloned().collect(),
             node: DiscoveryNode {
                 id: node.id.clone(),
                 cluster: node.cluster.clone(),
-                metadata: NodeMetadata { hold: false, weir: Some(status) },
+                metadata: NodeMetadata {
+                    hold: false,
+                    weir: Some(report::status(&self.process, self.goodbye)),
+                },
             },
             type_url: ROUTE_TYPE_URL.to_owned(),
             response_nonce: self.nonce.clone(),
@@ -210,56 +243,82 @@ impl Talk {
         }
     }
 
-    fn heard(&mut self, body: &[u8]) -> Heard {
+    fn heard(&mut self, body: &[u8], names: &BTreeSet<String>, asked: &Asked) -> Heard {
         let response: DiscoveryResponse = match serde_json::from_slice(body) {
             Ok(response) => response,
-            Err(error) => {
-                return self.refuse(
-                    String::new(),
-                    String::new(),
-                    format!("the answer is no discovery: {error}"),
-                );
-            }
+            Err(error) => return self.refuse(String::new(), format!("the answer is no discovery: {error}")),
         };
         let (version_info, nonce) = (response.version_info.clone(), response.nonce.clone());
         let Some(version) = Version::parse(&version_info) else {
             let text = format!("version_info `{version_info}` is not <epoch>.<seq>-<control id>");
-            return self.refuse(version_info, nonce, text);
+            return self.refuse(nonce, text);
         };
         if let Some(mine) = self.in_force.as_ref().filter(|mine| !mine.may_become(&version)) {
             let text = format!("version {version} must not follow {mine}, which this gateway serves");
-            return self.refuse(version_info, nonce, text);
+            return self.refuse(nonce, text);
         }
-        let managed: BTreeSet<_> = report::status(&self.process, false).routes.into_keys().collect();
-        let routes = match weights_of(&response.resources, &managed, &version_info) {
+        let routes = match weights_of(&response.resources, names, &version_info) {
             Ok(routes) => routes,
-            Err(text) => return self.refuse(version_info, nonce, text),
+            Err(text) => return self.refuse(nonce, text),
         };
-        if let Err(rejected) = self.process.store.apply(Change::Weights(routes.clone())) {
-            return self.refuse(version_info, nonce, rejected.to_string());
+        let is_news =
+            self.in_force.as_ref() != Some(&version) || routes.iter().any(|route| self.differs(route));
+        if is_news && let Err(rejected) = self.process.store.apply(Change::Weights(routes.clone())) {
+            return self.refuse(nonce, rejected.to_string());
         }
-        tracing::info!(version = version_info, "weights taken");
+        if is_news {
+            tracing::info!(version = version_info, "weights taken");
+        }
         self.count(ServerStat::DiscoveryUpdateSuccess);
-        if let Some(folder) = &self.state_dir
-            && let Err(error) = saved::write(folder, &version_info, &routes)
-        {
-            tracing::warn!(%error, folder, "the weights could not be saved for the next start");
+        self.note_unknown(names, &routes);
+        if let Some(saver) = &mut self.saver {
+            saver.keep(&version_info, routes);
         }
         self.in_force = Some(version);
+        self.answered.clone_from(names);
         self.nonce = nonce;
         self.refusal = None;
-        self.refused_version = None;
-        Heard::Good
+        if is_news || asked.was_kept() { Heard::Good } else { Heard::Unheld }
     }
 
-    fn refuse(&mut self, version: String, nonce: String, text: String) -> Heard {
+    /// Whether control's word of a route in the store is another one.
+    fn differs(&self, route: &RouteWeights) -> bool {
+        let known = self.process.store.layer(&route.route, WeightSource::Control);
+        known.is_none_or(|known| known.weights != route.weights || known.stable != route.stable)
+    }
+
+    fn note_unknown(&mut self, names: &BTreeSet<String>, routes: &[RouteWeights]) {
+        let unknown: BTreeSet<String> =
+            names.iter().filter(|name| !routes.iter().any(|route| route.route == **name)).cloned().collect();
+        if !unknown.is_empty() && unknown != self.unknown {
+            let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
+            tracing::warn!(
+                routes = names.join(", "),
+                "control does not know these routes: their weights stay"
+            );
+        }
+        self.unknown = unknown;
+    }
+
+    fn refuse(&mut self, nonce: String, text: String) -> Heard {
         tracing::warn!(reason = text, "control's answer is refused: the weights in force stay");
         self.count(ServerStat::DiscoveryUpdateRejected);
-        let again = self.refused_version.as_deref() == Some(version.as_str());
         self.nonce = nonce;
-        self.refused_version = Some(version);
         self.refusal = Some(ErrorDetail { code: INVALID_ARGUMENT, message: text });
-        Heard::Refused { again }
+        Heard::Refused
+    }
+}
+
+/// Ready when the configuration has other routes under control than `names`.
+async fn other_routes(process: &Process, changes: &mut watch::Receiver<u64>, names: &BTreeSet<String>) {
+    loop {
+        changes.borrow_and_update();
+        if report::managed(&process.store.snapshot()) != *names {
+            return;
+        }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

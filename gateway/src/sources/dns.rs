@@ -21,11 +21,16 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Asks for ever, until nobody listens.
 pub async fn ask(config: DnsDiscovery, tell: Sender<Answer>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), config.max_refresh);
-    let resolver = match resolver(&config.resolvers) {
-        Ok(resolver) => resolver,
-        Err(error) => {
-            let _ = tell.send(Answer::Failed(format!("no resolver: {error}"))).await;
-            return;
+    let resolver = loop {
+        match resolver(&config.resolvers) {
+            Ok(resolver) => break resolver,
+            // The system's file may not be there yet.
+            Err(error) => {
+                if tell.send(Answer::Failed(format!("no resolver: {error}"))).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(backoff.next(&mut rand::rng())).await;
+            }
         }
     };
     // A trailing dot keeps the search list out: one question per look-up, and no foreign suffix ever.

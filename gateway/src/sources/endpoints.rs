@@ -98,11 +98,11 @@ async fn keep(store: Arc<Store>, config: Cluster, mut guard: Option<TaskGuard>) 
         tokio::select! {
             Some(answer) = answers.recv() => {
                 keeping.take(&answer);
-                let failed = matches!(answer, Answer::Failed(_));
-                if !failed {
+                keeping.probe().await;
+                // Not before the probes: LIVE means that requests can be answered.
+                if !matches!(answer, Answer::Failed(_)) {
                     drop(guard.take());
                 }
-                keeping.probe().await;
             }
             _ = probe.tick() => keeping.probe().await,
         }
@@ -119,7 +119,13 @@ impl Keeping {
     fn take(&mut self, answer: &Answer) {
         let now = Instant::now();
         let store = Arc::clone(&self.store);
-        let make = |found: &Found| store.new_endpoint(found.address, found.zone.clone());
+        // With nobody there, all are published at once; until one accepts a connection other versions serve.
+        let alone = self.members.published().is_empty();
+        let make = |found: &Found| {
+            let endpoint = store.new_endpoint(found.address, found.zone.clone());
+            endpoint.suspect.store(alone, Relaxed);
+            endpoint
+        };
         let changed = self.members.take(now, answer, make);
         self.note(now, answer);
         if changed {

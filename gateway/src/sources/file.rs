@@ -14,20 +14,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// How often the file is looked at.
-const POLL: Duration = Duration::from_secs(2);
+/// How often the file is looked at. What is new is taken when two looks in a row saw the same.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Watches for ever.
 pub async fn watch(process: Arc<Process>, path: PathBuf, environment: Environment) {
-    let mut seen = fingerprint(&path);
+    // Nothing is known at first: the file may have changed between the start's reading and now.
+    let mut taken = None;
+    let mut before = None;
     loop {
         tokio::time::sleep(POLL).await;
         let now = fingerprint(&path);
-        // A file that cannot be read for a moment is being replaced.
-        if now.is_some() && now != seen {
-            seen = now;
-            reload(&process, &path, &environment);
+        // A file that cannot be read for a moment is being replaced, one that still changes is being written.
+        if now.is_some() && now == before && now != taken {
+            reload(&process, &path, &environment, taken.is_none());
+            taken = now;
         }
+        before = now;
     }
 }
 
@@ -37,12 +40,18 @@ fn fingerprint(path: &Path) -> Option<u64> {
     Some(hasher.finish())
 }
 
-fn reload(process: &Process, path: &Path, environment: &Environment) {
-    let result =
-        read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string()).and_then(|mut bootstrap| {
-            environment.complete(&mut bootstrap);
-            process.store.apply(Change::Config(Arc::new(bootstrap))).map_err(|rejected| rejected.to_string())
-        });
+/// `first`: nothing was taken from this watch yet, so what is read is most likely what runs already.
+fn reload(process: &Process, path: &Path, environment: &Environment, first: bool) {
+    let read = read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string());
+    let read = read.map(|mut bootstrap| {
+        environment.complete(&mut bootstrap);
+        bootstrap
+    });
+    if first && read.as_ref().is_ok_and(|read| *read == *process.store.snapshot().routes.bootstrap) {
+        return;
+    }
+    let apply = |bootstrap| process.store.apply(Change::Config(Arc::new(bootstrap)));
+    let result = read.and_then(|bootstrap| apply(bootstrap).map_err(|rejected| rejected.to_string()));
     let (stat, error) = match result {
         Ok(snapshot) => {
             tracing::info!(path = %path.display(), generation = snapshot.generation, "configuration reloaded");

@@ -48,7 +48,34 @@ struct Shared {
     authority: String,
     token_file: Option<String>,
     http2: RefCell<Option<http2::SendRequest<Full<Bytes>>>>,
-    only_http1: Cell<bool>,
+    speaks: Cell<Speaks>,
+}
+
+/// What control, or what stands before it, is known to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// Nothing was answered yet: HTTP/2 is tried, then HTTP/1.1.
+    Unknown,
+    /// It answered by HTTP/2, and failed so many times in a row since.
+    Http2(u32),
+    /// It answered by HTTP/1.1 where HTTP/2 failed.
+    Http1,
+}
+
+/// A control that answered by HTTP/2 is asked by HTTP/1.1 after so many failures over open connections: a proxy may
+/// have come between.
+const DOUBTS: u32 = 3;
+
+impl Shared {
+    /// Silence is a failure too: HTTP/2 that was never answered by now is followed by HTTP/1.1 at the next call.
+    fn doubt(&self) {
+        let next = match self.speaks.get() {
+            Speaks::Http2(failures) => Speaks::Http2(failures.saturating_add(1)),
+            Speaks::Unknown => Speaks::Http1,
+            Speaks::Http1 => Speaks::Unknown,
+        };
+        self.speaks.set(next);
+    }
 }
 
 impl Link {
@@ -65,7 +92,7 @@ impl Link {
             authority,
             token_file,
             http2: RefCell::default(),
-            only_http1: Cell::new(false),
+            speaks: Cell::new(Speaks::Unknown),
         };
         Ok(Self { shared: Rc::new(shared), own: Rc::default() })
     }
@@ -95,6 +122,7 @@ impl Link {
             Ok(result) => result,
             Err(_) => {
                 self.forget();
+                self.shared.doubt();
                 Err(failed("no answer", format!("within {} s", ANSWER.as_secs())))
             }
         }
@@ -126,9 +154,36 @@ impl Link {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
-        if self.shared.only_http1.get() {
-            return self.send_http1(request).await;
+        let speaks = self.shared.speaks.get();
+        if speaks == Speaks::Http1 {
+            // After a failure HTTP/2 gets its chance again: what stood between may be gone.
+            let sent = self.send_http1(request).await;
+            return sent.inspect_err(|_| self.shared.speaks.set(Speaks::Unknown));
         }
+        let failure = match self.send_http2(request.clone()).await {
+            Ok(response) => {
+                self.shared.speaks.set(Speaks::Http2(0));
+                return Ok(response);
+            }
+            Err(failure) => failure,
+        };
+        let failures = match (speaks, &failure) {
+            // Nobody listens: that says nothing about what is spoken.
+            (_, Failed::Connect(error)) => return Err(error.clone()),
+            (Speaks::Http2(failures), _) => failures.saturating_add(1),
+            (Speaks::Unknown | Speaks::Http1, _) => DOUBTS,
+        };
+        if failures < DOUBTS {
+            self.shared.speaks.set(Speaks::Http2(failures));
+            return Err(failure.into());
+        }
+        let Ok(response) = self.send_http1(request).await else { return Err(failure.into()) };
+        tracing::info!(http2 = %LinkError::from(failure), "control answers by HTTP/1.1 where HTTP/2 fails");
+        self.shared.speaks.set(Speaks::Http1);
+        Ok(response)
+    }
+
+    async fn send_http2(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failed> {
         let existing = self.shared.http2.borrow().clone().filter(|sender| !sender.is_closed());
         let mut sender = match existing {
             Some(sender) => sender,
@@ -138,22 +193,14 @@ impl Link {
                 sender
             }
         };
-        match sender.send_request(request.clone()).await {
-            Ok(response) => Ok(response),
-            Err(error) => {
-                self.shared.http2.replace(None);
-                if !error.is_canceled() && !error.is_closed() && speaks_something_else(&error) {
-                    tracing::info!("control does not speak HTTP/2: HTTP/1.1 from now on");
-                    self.shared.only_http1.set(true);
-                    return self.send_http1(request).await;
-                }
-                Err(failed("request to control", describe(&error)))
-            }
-        }
+        sender.send_request(request).await.map_err(|error| {
+            self.shared.http2.replace(None);
+            Failed::Exchange(failed("request to control", describe(&error)))
+        })
     }
 
-    async fn open_http2(&self) -> Result<http2::SendRequest<Full<Bytes>>, LinkError> {
-        let io = self.connect().await?;
+    async fn open_http2(&self) -> Result<http2::SendRequest<Full<Bytes>>, Failed> {
+        let io = self.connect().await.map_err(Failed::Connect)?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
@@ -161,7 +208,7 @@ impl Link {
             .keep_alive_while_idle(true)
             .handshake(io)
             .await
-            .map_err(|error| failed("HTTP/2 with control", describe(&error)))?;
+            .map_err(|error| Failed::Exchange(failed("HTTP/2 with control", describe(&error))))?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to control ended");
@@ -203,10 +250,20 @@ impl Link {
     }
 }
 
-/// An HTTP/1.1 server answers the preface with bytes that are no frame.
-fn speaks_something_else(error: &hyper::Error) -> bool {
-    let text = describe(error);
-    text.contains("frame") || text.contains("protocol") || text.contains("PROTOCOL")
+/// Where an exchange by HTTP/2 ended.
+enum Failed {
+    /// Before the first byte.
+    Connect(LinkError),
+    /// After it.
+    Exchange(LinkError),
+}
+
+impl From<Failed> for LinkError {
+    fn from(failure: Failed) -> Self {
+        match failure {
+            Failed::Connect(error) | Failed::Exchange(error) => error,
+        }
+    }
 }
 
 fn describe(error: &hyper::Error) -> String {

@@ -16,25 +16,24 @@ pub mod saved;
 
 use crate::environment::Environment;
 use crate::process::Process;
+use link::Link;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Starts every source that the configuration asks for, on the present thread's local set. What LIVE waits for is
-/// registered before this returns.
+/// registered before this returns. The answer is for [`report::farewell`]: control, if there is one.
 pub fn start(
     process: &Arc<Process>,
     file: Option<PathBuf>,
     state_dir: Option<String>,
     environment: &Environment,
-) {
+) -> Option<Link> {
     endpoints::start(process);
     if let Some(path) = file {
         tokio::task::spawn_local(file::watch(Arc::clone(process), path, environment.clone()));
     }
     let bootstrap = Arc::clone(&process.store.snapshot().routes.bootstrap);
-    if let Some(config) = &bootstrap.control {
-        let mut config = config.clone();
-        config.state_dir = state_dir.or(config.state_dir);
-        control::start(process, config);
-    }
+    let mut config = bootstrap.control.clone()?;
+    config.state_dir = state_dir.or(config.state_dir);
+    control::start(process, config)
 }

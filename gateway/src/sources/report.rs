@@ -9,34 +9,59 @@ use crate::state::snapshot::{Snapshot, Split, Target};
 use crate::stats::cells::{Histogram, Shard, bucket_ceiling};
 use crate::stats::names::{ServerStat, TargetStat};
 use gateway_config::wire::{GatewayStatus, Report, RouteStatus, TargetReport, WIRE_VERSION};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Between two reports.
 const PERIOD: Duration = Duration::from_secs(5);
+/// Between a report and one that tells of a change of endpoints or weights: control refuses to send traffic where it
+/// knows of no endpoint, so it must know soon.
+const SOON: Duration = Duration::from_secs(1);
+/// How long the last report may take: the process is on its way out.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Sends reports for ever.
 pub async fn send(process: Arc<Process>, link: Link) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let path = format!("/v1/gateways/{}/report", process.instance_id);
+    let mut changes = process.store.watch();
     loop {
-        tick.tick().await;
-        let Ok(body) = serde_json::to_vec(&report(&process)) else { continue };
-        let stat = match link.post(&path, false, body).await {
-            Ok((status, _)) if status.is_success() => ServerStat::ReportsSent,
-            Ok((status, _)) => {
-                tracing::debug!(%status, "control refused a report");
-                ServerStat::ReportsFailed
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a report was not sent");
-                ServerStat::ReportsFailed
-            }
-        };
-        process.registry.server.inc(Shard::SHARED, stat);
+        let sent = Instant::now();
+        send_one(&process, &link).await;
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            _ = changes.changed() => tokio::time::sleep(SOON.saturating_sub(sent.elapsed())).await,
+        }
+        changes.borrow_and_update();
     }
+}
+
+/// The last counts, at the end of the drain.
+pub async fn farewell(process: &Process, link: &Link) {
+    if tokio::time::timeout(FAREWELL, send_one(process, link)).await.is_err() {
+        tracing::warn!("control did not take the last counts in time");
+    }
+}
+
+async fn send_one(process: &Process, link: &Link) {
+    let Ok(body) = serde_json::to_vec(&report(process)) else { return };
+    let path = format!("/v1/gateways/{}/report", process.instance_id);
+    let stat = match link.post(&path, false, body).await {
+        Ok((status, _)) if status.is_success() => ServerStat::ReportsSent,
+        Ok((status, _)) => {
+            tracing::debug!(%status, "control refused a report");
+            ServerStat::ReportsFailed
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a report was not sent");
+            ServerStat::ReportsFailed
+        }
+    };
+    process.registry.server.inc(Shard::SHARED, stat);
+}
+
+/// Names of the routes that are under control.
+pub fn managed(snapshot: &Snapshot) -> BTreeSet<String> {
+    snapshot.splits.iter().filter(|split| split.managed).map(|split| split.route.to_string()).collect()
 }
 
 /// State and effective weights.
@@ -80,7 +105,8 @@ fn report(process: &Process) -> Report {
         wire: WIRE_VERSION,
         boot_id: process.boot_id.clone(),
         uptime_ms: u64::try_from(process.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        status: status(process, false),
+        // Who leaves must not be awaited again because of a report.
+        status: status(process, process.drain.watch().is_draining()),
         routes,
     }
 }

@@ -9,10 +9,49 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
 
 /// Older copies say nothing about today.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// A copy that control confirmed is written anew after so long: its age counts from the last confirmation.
+const REFRESH: Duration = Duration::from_secs(600);
+
+/// Writes copies away from the thread that answers health checks: a disk may hang.
+#[derive(Debug)]
+pub struct Saver {
+    latest: watch::Sender<(String, Vec<RouteWeights>)>,
+    kept: Option<(String, Instant)>,
+}
+
+impl Saver {
+    /// Starts the writer on the present thread's local set.
+    pub fn start(folder: String) -> Self {
+        let latest = watch::Sender::default();
+        tokio::task::spawn_local(write_latest(folder, latest.subscribe()));
+        Self { latest, kept: None }
+    }
+
+    /// Control said this just now.
+    pub fn keep(&mut self, version_info: &str, routes: Vec<RouteWeights>) {
+        let fresh = |(version, at): &(String, Instant)| version == version_info && at.elapsed() < REFRESH;
+        if !self.kept.as_ref().is_some_and(fresh) {
+            self.kept = Some((version_info.to_owned(), Instant::now()));
+            self.latest.send_replace((version_info.to_owned(), routes));
+        }
+    }
+}
+
+async fn write_latest(folder: String, mut latest: watch::Receiver<(String, Vec<RouteWeights>)>) {
+    while latest.changed().await.is_ok() {
+        let (version, routes) = latest.borrow_and_update().clone();
+        let place = folder.clone();
+        let written = tokio::task::spawn_blocking(move || write(&place, &version, &routes)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, folder, "the weights could not be saved for the next start");
+        }
+    }
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {

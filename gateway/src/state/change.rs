@@ -78,6 +78,16 @@ pub enum Rejected {
         /// The sum.
         sum: u64,
     },
+    /// A file takes a target away from a route whose weights do not come from files.
+    #[error(
+        "the weights in force of route `{route}` do not fit this file: {why}; take the target to 0 first"
+    )]
+    WeightsInForce {
+        /// Route.
+        route: String,
+        /// What does not fit.
+        why: String,
+    },
     /// No such cluster.
     #[error("cluster `{0}` is not in this gateway's configuration")]
     UnknownCluster(String),

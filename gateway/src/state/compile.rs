@@ -154,8 +154,10 @@ fn weight_sum(route: &str, weights: &[u32]) -> Result<u32, Rejected> {
 
 /// The same split with other weights.
 ///
+/// A target that this file does not have yet, or any more, may be named with weight 0: it holds up nobody.
+///
 /// # Errors
-/// [`Rejected`] for an unknown target or an impossible sum.
+/// [`Rejected`] for an unknown target with a weight, or an impossible sum.
 pub fn reweigh(split: &Split, wanted: &RouteWeights) -> Result<Split, Rejected> {
     let position = |name: &str| split.targets.iter().position(|t| &*t.name == name);
     let unknown = |target: &str| Rejected::UnknownTarget {
@@ -163,7 +165,8 @@ pub fn reweigh(split: &Split, wanted: &RouteWeights) -> Result<Split, Rejected> 
         target: target.to_owned(),
         known: split.targets.iter().map(|t| &*t.name).collect::<Vec<_>>().join(", "),
     };
-    if let Some(name) = wanted.weights.keys().find(|name| position(name).is_none()) {
+    let stray = wanted.weights.iter().find(|(name, weight)| **weight > 0 && position(name).is_none());
+    if let Some((name, _)) = stray {
         return Err(unknown(name));
     }
     let weights: Box<[u32]> =

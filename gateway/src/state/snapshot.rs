@@ -3,6 +3,7 @@
 //! Owns the compiled form of routes, splits and clusters. It must never change after it was published; what
 //! changes while requests run (load, health) is in atomics behind its Arcs. Next: `compile.rs`.
 
+use super::change::RouteWeights;
 use crate::access_log::AccessLog;
 use crate::cluster::Cluster;
 use crate::router::VirtualHosts;
@@ -95,6 +96,21 @@ pub struct Target {
     pub cluster: ClusterIndex,
     /// Its counters.
     pub stats: Arc<TargetStats>,
+}
+
+impl Split {
+    /// Everything to the stable target: what a route under control has before anybody has spoken. `None` without one.
+    pub fn all_to_stable(&self) -> Option<RouteWeights> {
+        let stable = self.targets.get(self.stable?)?;
+        Some(RouteWeights {
+            route: self.route.to_string(),
+            weights: [(stable.name.to_string(), 1)].into(),
+            stable: None,
+            source: WeightSource::Stable,
+            version: String::new(),
+            since: SystemTime::now(),
+        })
+    }
 }
 
 impl Snapshot {

@@ -149,6 +149,12 @@ impl Store {
             Context { registry: &self.registry, access_logs: &self.access_logs, clusters: &positions };
         let (routes, splits) = compile::routes(bootstrap, &context)?;
         let file_splits: Vec<_> = splits.into_iter().map(Arc::new).collect();
+        still_fits(&file_splits, &inner.layers)?;
+        inner.layers.retain(|route, _| file_splits.iter().any(|split| *split.route == **route));
+        for stable in file_splits.iter().filter(|split| split.managed).filter_map(|s| s.all_to_stable()) {
+            // A route that is new here does not start on the weights of a file while control was not asked.
+            inner.layers.entry(stable.route.clone()).or_default().insert(stable.source, stable);
+        }
         let splits = layered(&file_splits, &inner.layers);
         inner.file_splits = file_splits;
         for old in now.clusters.iter().filter(|old| !positions.contains_key(&*old.name)) {
@@ -261,6 +267,19 @@ fn fits_running_process(old: &Bootstrap, new: &Bootstrap) -> Result<(), Rejected
     Ok(())
 }
 
+/// A file reload never changes the weights of a managed route: it may not take a target that has some.
+fn still_fits(file_splits: &[Arc<Split>], layers: &BTreeMap<String, Layers>) -> Result<(), Rejected> {
+    for split in file_splits.iter().filter(|split| split.managed) {
+        let strongest = layers.get(&*split.route).and_then(|layers| layers.values().next());
+        if let Some(word) = strongest.filter(|word| word.source < WeightSource::Stable)
+            && let Err(why) = compile::reweigh(split, word)
+        {
+            return Err(Rejected::WeightsInForce { route: split.route.to_string(), why: why.to_string() });
+        }
+    }
+    Ok(())
+}
+
 fn with_weights(now: &Snapshot, inner: &mut Inner, routes: Vec<RouteWeights>) -> Result<Snapshot, Rejected> {
     for wanted in &routes {
         check(now, wanted)?;
@@ -304,3 +323,6 @@ fn layered(file_splits: &[Arc<Split>], layers: &BTreeMap<String, Layers>) -> Vec
     };
     file_splits.iter().map(effective).collect()
 }
+
+#[cfg(test)]
+mod tests;
