@@ -14,8 +14,10 @@ use crate::tokens::members;
 /// Envoy refuses a Connection header that nominates this many headers or more.
 const MAX_NOMINATED: usize = 10;
 
-/// Headers whose removal by nomination would hide where a request came from.
-const NEVER_NOMINATED: [&[u8]; 3] = [b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
+/// Headers whose removal by nomination would hide where a request came from, or where its body ends (a body that
+/// is sent on without its length is the next request on that connection).
+const NEVER_NOMINATED: [&[u8]; 5] =
+    [b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"content-length", b"transfer-encoding"];
 
 /// Checks the head of a request whose lines are well formed.
 pub(crate) fn check_request(head: &mut RequestHead, lenient: bool) -> Result<(), RequestError> {

@@ -116,6 +116,9 @@ impl Fields {
     /// than two.
     pub fn join(&mut self, name: &str, separator: &[u8]) {
         let Some(at) = self.position(name) else { return };
+        if self.get_all(name).nth(1).is_none() {
+            return;
+        }
         let start = self.values.len();
         self.copy_joined(name, separator);
         self.place(at, start..self.values.len());

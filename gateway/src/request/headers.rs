@@ -95,30 +95,22 @@ fn wanted_upgrade(fields: &Fields, config: &HttpConnectionManager) -> Result<boo
     Err(Failure::UpgradeRefused)
 }
 
-/// Removes the headers that Connection names; `te` and `upgrade` have rules of their own.
+/// Removes the headers that Connection names; `te` and `upgrade` have rules of their own. Framing cannot be named
+/// away: the codec has refused that.
 fn remove_nominated(fields: &mut Fields) {
-    let mut names: [Option<(usize, usize)>; 16] = [None; 16];
-    let mut list = [0u8; 512];
-    let mut used = 0;
-    // The names are copied to the stack: a head of reasonable size costs no allocation here.
-    for value in fields.get_all("connection") {
-        for token in value.split(|b| *b == b',') {
-            let token = token.trim_ascii();
-            let (Some(space), Some(slot)) =
-                (list.get_mut(used..used + token.len()), names.iter_mut().find(|n| n.is_none()))
-            else {
-                continue;
-            };
-            space.copy_from_slice(token);
-            space.make_ascii_lowercase();
-            *slot = Some((used, used + token.len()));
-            used += token.len();
-        }
-    }
-    for (from, to) in names.into_iter().flatten() {
-        let Some(Ok(name)) = list.get(from..to).map(std::str::from_utf8) else { continue };
-        if !matches!(name, "te" | "upgrade" | "connection" | "close" | "keep-alive" | "") {
-            fields.remove(name);
+    let ruled = |token: &[u8]| {
+        const RULED: [&[u8]; 5] = [b"keep-alive", b"close", b"upgrade", b"te", b""];
+        RULED.iter().any(|name| token.eq_ignore_ascii_case(name))
+    };
+    let tokens = |fields: &Fields| -> Vec<String> {
+        let values = fields.get_all("connection").flat_map(|value| value.split(|b| *b == b','));
+        let named = values.map(<[u8]>::trim_ascii).filter(|token| !ruled(token));
+        named.map(|token| String::from_utf8_lossy(token).to_ascii_lowercase()).collect()
+    };
+    // Nearly every request names nothing but keep-alive, and an empty list costs no allocation.
+    for name in tokens(fields) {
+        if name != "connection" {
+            fields.remove(&name);
         }
     }
 }
@@ -242,6 +234,8 @@ fn with_number(number: u128, job: impl FnOnce(&[u8])) {
 /// Gives the request the framing that it has on the upstream connection.
 pub fn frame_request(head: &mut RequestHead, framing: Framing) {
     match framing {
+        // Said once and as it was understood, whatever the client's protocol let through.
+        Framing::Length(length) => with_number(u128::from(length), |text| head.fields.set("content-length", text)),
         Framing::Chunked => head.fields.push("transfer-encoding", b"chunked"),
         Framing::None if !matches!(head.method(), "GET" | "HEAD" | "TRACE" | "CONNECT") => {
             head.fields.set("content-length", b"0");
