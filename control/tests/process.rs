@@ -303,3 +303,14 @@ async fn sigterm_answers_who_waits_and_ends_with_zero() {
     let answer = held.await.unwrap();
     assert!(answer.is_none_or(|answer| answer.status == 200), "answered, or never accepted");
 }
+
+#[tokio::test]
+#[ignore = "needs prometheus"]
+async fn promtool_has_nothing_to_say_about_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("control.yaml");
+    std::fs::write(&config, config_text(&folder.path().join("state.json"), ROUTES)).unwrap();
+    let control = Remote::start(&config, &[]).await;
+    let metrics = control.target.get("/metrics").await.text;
+    assert_eq!(testkit::process::promtool_check_metrics(&metrics).unwrap(), "");
+}

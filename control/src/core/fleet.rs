@@ -2,9 +2,11 @@
 //!
 //! Owns the records of gateways; it must never decide weights. Time comes in as an argument. Next: `adoption.rs`.
 
+use super::change::clean_text;
 use super::counters::{Counters, Key, Totals, merge_all};
 use gateway_config::wire::{DiscoveryRequest, GatewayStatus, Report, RouteStatus, Version, WeightSource};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A gateway asks at least every 30 s and reports more often: unheard for 45 s it is lost.
 pub const LOST_AFTER_MS: u64 = 45_000;
@@ -30,8 +32,10 @@ const SEND_WINDOW_MS: u64 = 5_000;
 pub struct Client {
     /// Key of the gateway.
     pub id: String,
-    /// Key of the stream within it.
-    pub stream: String,
+    /// Key of the stream within it: a digest of the names that it asks for.
+    pub stream: u64,
+    /// It says goodbye, and had not before: answered at once, so that it may go.
+    pub first_goodbye: bool,
 }
 
 /// What one stream was sent and refused.
@@ -83,7 +87,7 @@ pub struct Gateway {
     /// The last refusal, until another version is accepted.
     pub refused: Option<Refusal>,
     /// Per set of names.
-    pub streams: BTreeMap<String, Stream>,
+    pub streams: BTreeMap<u64, Stream>,
     /// What it counted.
     pub counters: Counters,
 }
@@ -128,7 +132,18 @@ impl Gateway {
         routes.map(|route| route.version.as_str()).chain([self.version.as_str()]).filter_map(Version::parse)
     }
 
-    fn take_status(&mut self, mut status: GatewayStatus) {
+    /// Keeps what is of use: the sender's word is not bounded by anything but the size of a request.
+    fn take_status(&mut self, status: &GatewayStatus, managed: impl Fn(&str) -> bool) {
+        let routes = status.routes.iter().filter(|(name, _)| managed(name));
+        let mut status = GatewayStatus {
+            wire: status.wire,
+            instance_id: clean(&status.instance_id),
+            boot_id: clean(&status.boot_id),
+            state: clean(&status.state),
+            goodbye: status.goodbye,
+            build: clean(&status.build),
+            routes: routes.map(|(name, route)| (name.clone(), route.clone())).collect(),
+        };
         if let Some(old) = &self.status
             && old.boot_id == status.boot_id
         {
@@ -192,9 +207,12 @@ impl Fleet {
         now_ms: u64,
         peer: &str,
         request: &DiscoveryRequest,
+        managed: impl Fn(&str) -> bool,
     ) -> Result<(Client, Option<Refusal>), Full> {
-        let client = identify(peer, request);
+        let mut client = identify(peer, request);
         let gateway = self.entry(now_ms, &client.id)?;
+        let was_gone = gateway.gone_ms.is_some();
+        let asked = request.resource_names.iter().filter(|name| managed(name));
         gateway.last_heard_ms = now_ms;
         gateway.asks_all = request.resource_names.is_empty() && request.node.metadata.weir.is_none();
         if let Some(status) = &request.node.metadata.weir {
@@ -203,20 +221,21 @@ impl Fleet {
                 gateway.refused = None;
             }
             gateway.asks = if request.resource_names.is_empty() {
-                status.routes.keys().cloned().collect()
+                status.routes.keys().filter(|name| managed(name)).cloned().collect()
             } else {
-                request.resource_names.iter().cloned().collect()
+                asked.cloned().collect()
             };
-            gateway.take_status(status.clone());
+            gateway.take_status(status, &managed);
+            client.first_goodbye = status.goodbye && !was_gone;
         } else {
             gateway.gone_ms = None;
-            gateway.asks.extend(request.resource_names.iter().cloned());
+            gateway.asks.extend(asked.cloned());
         }
-        gateway.version.clone_from(&request.version_info);
+        gateway.version = clean(&request.version_info);
         if !gateway.streams.contains_key(&client.stream) && gateway.streams.len() >= MAX_STREAMS {
             gateway.streams.clear();
         }
-        let stream = gateway.streams.entry(client.stream.clone()).or_default();
+        let stream = gateway.streams.entry(client.stream).or_default();
         let refusal = stream.judge(request);
         match &refusal {
             Some(refusal) => gateway.refused = Some(refusal.clone()),
@@ -232,6 +251,7 @@ impl Fleet {
         now_ms: u64,
         id: &str,
         report: &Report,
+        routes: impl Fn(&str) -> bool,
         managed: impl Fn(&str, &str) -> bool,
     ) -> Result<bool, Full> {
         let gateway = self.entry(now_ms, id)?;
@@ -241,10 +261,11 @@ impl Fleet {
         }
         gateway.reported_ms = Some(now_ms);
         if !report.status.boot_id.is_empty() {
+            let is_route = |route: &str| report.status.routes.contains_key(route) && routes(route);
             if gateway.asks.is_empty() {
-                gateway.asks = report.status.routes.keys().cloned().collect();
+                gateway.asks = report.status.routes.keys().filter(|route| is_route(route)).cloned().collect();
             }
-            gateway.take_status(report.status.clone());
+            gateway.take_status(&report.status, is_route);
         }
         Ok(true)
     }
@@ -345,7 +366,7 @@ impl Stream {
         if let Some(detail) = &request.error_detail {
             if request.response_nonce == nonce {
                 self.refused = Some(sent.clone());
-                return Some(Refusal { version: sent, message: detail.message.clone() });
+                return Some(Refusal { version: sent, message: clean_text(&detail.message) });
             }
             return None;
         }
@@ -378,7 +399,9 @@ fn identify(peer: &str, request: &DiscoveryRequest) -> Client {
         Some(id) if !id.is_empty() => clean(id),
         _ => clean(&format!("{}@{peer}", request.node.id)),
     };
-    Client { id, stream: request.resource_names.join(",") }
+    let mut digest = DefaultHasher::new();
+    request.resource_names.hash(&mut digest);
+    Client { id, stream: digest.finish(), first_goodbye: false }
 }
 
 /// Ids are shown and logged: no control characters, no end of line, a bounded length.

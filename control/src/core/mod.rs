@@ -178,7 +178,8 @@ impl Core {
         peer: &str,
         request: &DiscoveryRequest,
     ) -> Result<(Client, Option<Refusal>), Full> {
-        let heard = self.fleet.hear(now.mono_ms, peer, request)?;
+        let routes = &self.routes;
+        let heard = self.fleet.hear(now.mono_ms, peer, request, |route| routes.contains_key(route))?;
         self.look_ahead(&heard.0.id);
         Ok(heard)
     }
@@ -190,7 +191,8 @@ impl Core {
             routes.get(route).is_some_and(|route| route.targets.iter().any(|known| known == target))
         };
         let id = fleet::clean(id);
-        let taken = self.fleet.report(now.mono_ms, &id, report, managed)?;
+        let is_route = |route: &str| routes.contains_key(route);
+        let taken = self.fleet.report(now.mono_ms, &id, report, is_route, managed)?;
         self.look_ahead(&id);
         Ok(taken)
     }
@@ -201,9 +203,6 @@ impl Core {
             return Answer::Fenced(self.fence_text(fence));
         }
         let Some(version) = self.version() else { return Answer::Unknown };
-        if request.node.metadata.weir.as_ref().is_some_and(|weir| weir.goodbye) {
-            return Answer::Current;
-        }
         if self.fleet.has_refused(client, &version) {
             return Answer::Nothing;
         }

@@ -44,7 +44,6 @@ pub async fn answer(shared: &Shared, peer: &str, request: &DiscoveryRequest, hol
         Err(full) => return Reply::Unavailable(full.to_string()),
     };
     let deadline = tokio::time::Instant::now() + hold;
-    let goodbye = request.node.metadata.weir.as_ref().is_some_and(|weir| weir.goodbye);
     loop {
         // Seen before the question, so that a change in between wakes the wait below.
         changes.borrow_and_update();
@@ -52,7 +51,7 @@ pub async fn answer(shared: &Shared, peer: &str, request: &DiscoveryRequest, hol
         let reply = shared.with_core(|core| match core.answer(now, &client, request) {
             Answer::Send => Some(respond(core, now, &client, request, true)),
             Answer::Fenced(text) => Some(Reply::Unavailable(text)),
-            Answer::Current if goodbye => Some(respond(core, now, &client, request, false)),
+            Answer::Current if client.first_goodbye => Some(respond(core, now, &client, request, false)),
             Answer::Current | Answer::Nothing | Answer::Unknown => None,
         });
         if let Some(reply) = reply {
