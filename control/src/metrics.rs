@@ -49,6 +49,9 @@ struct Derived {
     latency: IntGaugeVec,
     endpoints: IntGaugeVec,
     app_mesh_in_sync: IntGaugeVec,
+    app_mesh_version: IntGaugeVec,
+    app_mesh_writes: IntCounterVec,
+    app_mesh_failures: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -119,6 +122,9 @@ impl Derived {
             latency: g("control_target_latency_microseconds", "Latency since the gateways' start.", quantile),
             endpoints: g("control_target_endpoints_healthy", "Fewest usable endpoints at a gateway.", target),
             app_mesh_in_sync: g("control_app_mesh_in_sync", "1 = App Mesh has the wanted weights.", route),
+            app_mesh_version: g("control_app_mesh_version", "Version of the route, last seen.", route),
+            app_mesh_writes: c("control_app_mesh_writes_total", "Updates that App Mesh confirmed.", route),
+            app_mesh_failures: c("control_app_mesh_failures_total", "Calls that failed.", route),
         }
     }
 
@@ -144,8 +150,15 @@ impl Derived {
             self.set_route(route);
         }
         for (route, status) in shared.followed() {
+            let number =
+                |name: &str| status.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
             let in_sync = status.get("state").and_then(serde_json::Value::as_str) == Some("in_sync");
-            self.app_mesh_in_sync.with_label_values(&[route]).set(i64::from(in_sync));
+            let labels = [route.as_str()];
+            self.app_mesh_in_sync.with_label_values(&labels).set(i64::from(in_sync));
+            let version = i64::try_from(number("version")).unwrap_or(i64::MAX);
+            self.app_mesh_version.with_label_values(&labels).set(version);
+            set_total(&self.app_mesh_writes, &labels, number("writes"));
+            set_total(&self.app_mesh_failures, &labels, number("failures"));
         }
     }
 

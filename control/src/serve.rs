@@ -19,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use lifecycle::drain::{Drain, DrainWatch};
 use lifecycle::signals;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +97,10 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     let listener = bind(config.listen).await?;
     let address = listener.local_addr().unwrap_or(config.listen);
     // On stdout, and first: whoever started control on port 0 reads the port here.
-    println!("control listens on http://{address}");
+    let mut out = std::io::stdout().lock();
+    // A closed stdout is no reason not to serve.
+    let _ = writeln!(out, "control listens on http://{address}").and_then(|()| out.flush());
+    drop(out);
     tracing::info!(%address, "listening");
     let mut signals = signals::shutdown().map_err(ServeError::Signals)?;
     spawn_tasks(&shared);

@@ -401,3 +401,18 @@ async fn a_restart_goes_on_where_it_was_at_the_next_epoch() {
     assert_eq!((new.epoch, new.seq), (old.epoch + 1, old.seq + 1));
     assert_ne!(new.control_id, old.control_id);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_a_gateway_does_not_know_yet_stops_only_changes_that_give_it_weight() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = "routes:\n  svc1: {targets: [v1, v2, v3], stable: v1, weights: {v2: 10, v3: 0}}\n";
+    let control = Local::start(&config_text(&folder.path().join("s"), routes)).await;
+    let gateway = FakeGateway::fresh("g1");
+    let _running = gateway.run(&control.target, 30);
+    gateway.serves("svc1", &[("v1", 90), ("v2", 10)]).await;
+    let known: Vec<String> = gateway.served.borrow().routes["svc1"].weights.keys().cloned().collect();
+    assert_eq!(known, ["v1", "v2"], "v3 was not sent");
+    assert_eq!(control.target.set("svc1", "v2=20 v3=0").await.json()["acknowledged"], 1);
+    control.target.post("/v1/weights", &json!({"routes": {"svc1": "v2=20 v3=1"}, "timeout_ms": 1})).await;
+    gateway.serves("svc1", &[("v1", 79), ("v2", 20), ("v3", 1)]).await;
+}

@@ -80,8 +80,35 @@ fn respond(core: &mut Core, now: Now, client: &Client, request: &DiscoveryReques
     let (version_info, nonce) = core.note_sent(now, client, news);
     Reply::Response(Box::new(DiscoveryResponse {
         version_info,
-        resources: resource::route_configurations(core, &request.resource_names),
+        resources: resource::route_configurations(
+            core,
+            &request.resource_names,
+            request.node.metadata.weir.as_ref(),
+        ),
         type_url: ROUTE_TYPE_URL.to_owned(),
         nonce,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_is_asked_for_by_prefer_or_metadata_and_is_bounded() {
+        let plain = DiscoveryRequest::default();
+        let mut stock = DiscoveryRequest::default();
+        stock.node.metadata.hold = true;
+        for (prefer, request, seconds) in [
+            (None, &plain, 0),
+            (Some("wait=10"), &plain, 10),
+            (Some("respond-async, wait=5"), &plain, 5),
+            (Some("wait=9999"), &plain, 30),
+            (Some("wait=soon"), &plain, 0),
+            (None, &stock, 30),
+            (Some("wait=0"), &stock, 0),
+        ] {
+            assert_eq!(hold_of(prefer, request).as_secs(), seconds, "{prefer:?}");
+        }
+    }
 }

@@ -6,20 +6,28 @@ use crate::core::Core;
 use crate::settings::RouteSettings;
 use crate::state::document::RouteRecord;
 use gateway_config::wire::{
-    ClusterWeightResource, ROUTE_TYPE_URL, RouteActionResource, RouteConfigurationResource, RouteMetadata,
-    RouteResource, VirtualHostResource, WeightedClustersResource, WeirRouteMetadata,
+    ClusterWeightResource, GatewayStatus, ROUTE_TYPE_URL, RouteActionResource, RouteConfigurationResource,
+    RouteMetadata, RouteResource, VirtualHostResource, WeightedClustersResource, WeirRouteMetadata,
 };
 use std::collections::BTreeMap;
 
 /// The managed routes with known weights, or those of them that are asked for by name: a stock Envoy refuses an
 /// answer with another number of resources than it asked for.
-pub fn route_configurations(core: &Core, names: &[String]) -> Vec<RouteConfigurationResource> {
+///
+/// `status` is what a Weir gateway said about itself. A target of weight 0 that it does not know is left out: a
+/// target that control knows first must not make it refuse everything else, a rollback least of all.
+pub fn route_configurations(
+    core: &Core,
+    names: &[String],
+    status: Option<&GatewayStatus>,
+) -> Vec<RouteConfigurationResource> {
     core.routes()
         .iter()
         .filter(|(name, _)| names.is_empty() || names.contains(name))
         .filter_map(|(name, settings)| {
             let record = core.document().routes.get(name)?;
-            Some(route_configuration(name, settings, record))
+            let known = status.and_then(|status| status.routes.get(name)).map(|route| &route.weights);
+            Some(route_configuration(name, settings, record, known))
         })
         .collect()
 }
@@ -28,14 +36,14 @@ fn route_configuration(
     name: &str,
     settings: &RouteSettings,
     record: &RouteRecord,
+    known: Option<&BTreeMap<String, u32>>,
 ) -> RouteConfigurationResource {
+    let weight = |target: &String| record.weights.get(target).copied().unwrap_or_default();
     let clusters = settings
         .targets
         .iter()
-        .map(|target| ClusterWeightResource {
-            name: target.clone(),
-            weight: record.weights.get(target).copied().unwrap_or_default(),
-        })
+        .filter(|target| weight(target) > 0 || known.is_none_or(|known| known.contains_key(*target)))
+        .map(|target| ClusterWeightResource { name: target.clone(), weight: weight(target) })
         .collect();
     let weir = WeirRouteMetadata { stable: record.stable.clone() };
     let route = RouteResource {

@@ -180,3 +180,36 @@ impl Document {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_is_a_ring() {
+        let mut record = RouteRecord::default();
+        for number in 0..MAX_HISTORY + 5 {
+            record.remember(HistoryEntry {
+                version: format!("1.{number}-x"),
+                at: String::new(),
+                actor: String::new(),
+                token: None,
+                kind: ChangeKind::Set,
+                from: None,
+                to: Weights::new(),
+                stable: String::new(),
+                reason: String::new(),
+                acknowledged_ms: None,
+                extra: Extra::new(),
+            });
+        }
+        assert_eq!(record.history.len(), MAX_HISTORY);
+        assert_eq!(record.history[0].version, "1.5-x");
+    }
+
+    #[test]
+    fn a_kind_of_change_that_is_not_known_does_not_make_the_document_unreadable() {
+        let kind: ChangeKind = serde_json::from_str("\"teleport\"").unwrap();
+        assert_eq!(kind, ChangeKind::Other);
+    }
+}
