@@ -155,6 +155,9 @@ pub struct RouteConfigurationResource {
     pub name: String,
     /// One virtual host.
     pub virtual_hosts: Vec<VirtualHostResource>,
+    /// A stock Envoy takes a route from discovery with clusters that it does not have, and answers 503 for their
+    /// share, unless this is set: then it refuses the version. A Weir gateway always refuses it.
+    pub validate_clusters: bool,
 }
 
 /// Envoy: `VirtualHost`.
