@@ -216,7 +216,7 @@ pub struct RouteActionResource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WeightedClustersResource {
-    /// Every target, weight 0 included; the sum is [`FULL_WEIGHT`] when control made them.
+    /// Targets; one of weight 0 may be left out. The sum is [`FULL_WEIGHT`] when control made them.
     pub clusters: Vec<ClusterWeightResource>,
 }
 

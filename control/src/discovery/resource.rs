@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 /// answer with another number of resources than it asked for.
 ///
 /// `status` is what a Weir gateway said about itself. A target of weight 0 that it does not know is left out: a
-/// target that control knows first must not make it refuse everything else, a rollback least of all.
+/// target that control knows first must not make it refuse everything else, a rollback least of all. A stock Envoy
+/// does not say what it knows, and a target of weight 0 is nothing to it.
 pub fn route_configurations(
     core: &Core,
     names: &[String],
@@ -42,7 +43,7 @@ fn route_configuration(
     let clusters = settings
         .targets
         .iter()
-        .filter(|target| weight(target) > 0 || known.is_none_or(|known| known.contains_key(*target)))
+        .filter(|target| weight(target) > 0 || known.is_some_and(|known| known.contains_key(*target)))
         .map(|target| ClusterWeightResource { name: target.clone(), weight: weight(target) })
         .collect();
     let weir = WeirRouteMetadata { stable: record.stable.clone() };
