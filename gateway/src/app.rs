@@ -255,25 +255,33 @@ async fn work(worker: Rc<Worker>, sockets: Vec<TcpListener>, crew: Arc<Crew>) {
         _ = live.wait_for(|live| *live) => {}
         () = worker.drain.draining() => {}
     }
-    let accepting = sockets.into_iter().enumerate().filter_map(|(index, socket)| {
-        let socket = tokio::net::TcpListener::from_std(socket)
-            .inspect_err(|error| tracing::error!(%error, "a listener cannot be served"))
-            .ok()?;
-        Some(tokio::task::spawn_local(listener::run(Rc::clone(&worker), index, socket, Arc::clone(&crew))))
-    });
-    for listener in accepting.collect::<Vec<_>>() {
-        let _ = listener.await;
+    let mut accepting = Vec::new();
+    for (index, socket) in sockets.into_iter().enumerate() {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let run = listener::run(Rc::clone(&worker), index, socket, Arc::clone(&crew));
+                accepting.push(tokio::task::spawn_local(run));
+            }
+            Err(error) => {
+                // A worker that cannot serve ends, and the process with it: LIVE would be a lie.
+                tracing::error!(%error, "a listener cannot be served");
+                return;
+            }
+        }
     }
-    // Listeners may have been closed by hand: what is connected goes on until the process leaves.
-    worker.drain.draining().await;
-    worker.close_idle();
-    let finished = async {
+    let leave = async {
+        for listener in accepting {
+            let _ = listener.await;
+        }
+        // Listeners may have been closed by hand: what is connected goes on until the process leaves.
+        worker.drain.draining().await;
+        worker.close_idle();
         while worker.connections.load(Relaxed) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::select! {
-        () = finished => {}
+        () = leave => {}
         () = worker.drain.closed() => {
             let cut = u64::from(worker.active_requests.get());
             worker.process.registry.server.add(worker.shard, ServerStat::DrainCutRequests, cut);
