@@ -1,6 +1,6 @@
 //! `control serve`: from the configuration to a running server, and to its end.
 //!
-//! Owns the order of birth and death: configuration, tokens, state, socket, tasks; then SIGTERM, answers to whoever
+//! Owns the order of birth and death: configuration, tokens, socket, state, tasks; then SIGTERM, answers to whoever
 //! waits, exit. It must never answer a request before the epoch of this start is on disk. Next: `shared.rs`.
 
 use crate::api::{Api, Peer};
@@ -93,8 +93,9 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     check_exposure(&config)?;
     let tokens = Arc::new(Tokens::load(&config.tokens.gateway, &config.tokens.operator)?);
     let drain = Drain::new();
-    let (shared, handles) = begin(&config, options.recover, &drain).await?;
+    // The socket first: a start that comes to nothing must not use up an epoch. Nobody is answered before `accept`.
     let listener = bind(config.listen).await?;
+    let (shared, handles) = begin(&config, options.recover, &drain).await?;
     let address = listener.local_addr().unwrap_or(config.listen);
     // On stdout, and first: whoever started control on port 0 reads the port here.
     let mut out = std::io::stdout().lock();
@@ -193,7 +194,7 @@ async fn follow_app_mesh(
             Some(client) => client.clone(),
             None => client.insert(aws::app_mesh::AppMesh::from_env().await).clone(),
         };
-        let (wanted, wanted_reader) = watch::channel(None);
+        let (wanted, wanted_reader) = watch::channel(Err("control has just started".to_owned()));
         let (status_writer, status) = watch::channel(app_mesh::SyncStatus::default());
         let handle = app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone());
         let (again, again_reader) = watch::channel(0);

@@ -3,7 +3,7 @@
 //! Owns the order plan, write, commit, publish. It must never hold the core's lock across an await, and never
 //! publish a raised canary that is not on disk. Next: `discovery/`, `api/`.
 
-use crate::core::change::{Change, ChangeError, Planned};
+use crate::core::change::{Change, ChangeError, Planned, What};
 use crate::core::fleet::{Client, Full};
 use crate::core::{Core, Now};
 use crate::metrics::Metrics;
@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a change waits for the disk before it is refused.
-pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// A rollback that comes behind it waits as long.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a change that only lowers the canary waits for the disk before it goes out without it.
 pub const LOWERING_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to write what is not in the state file yet.
@@ -32,8 +33,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a change may wait.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Weights of one route in the order of its targets; none while they are not known.
-pub type Wanted = Option<Vec<(String, u32)>>;
+/// Weights of one route in the order of its targets, or why there are none to follow.
+pub type Wanted = Result<Vec<(String, u32)>, String>;
 /// Whoever follows the published weights of one route: App Mesh sync.
 pub type WantedSender = watch::Sender<Wanted>;
 /// What a follower says about itself, as JSON for people.
@@ -151,13 +152,17 @@ impl Shared {
     }
 
     fn watching_fence<T>(&self, action: impl FnOnce(&mut Core) -> T) -> (T, Option<String>) {
-        self.with_core(|core| {
-            let before = core.fence().cloned();
+        let (result, text, leads) = self.with_core(|core| {
+            let (before, was_sure) = (core.fence().cloned(), core.is_sure());
             let result = action(core);
             let fence = core.fence().filter(|fence| before.as_ref() != Some(fence));
             let text = fence.map(|fence| core.fence_text(fence));
-            (result, text)
-        })
+            (result, text, core.is_sure() != was_sure)
+        });
+        if leads || text.is_some() {
+            self.tell_followers(&[]);
+        }
+        (result, text)
     }
 
     fn after_hearing(&self, fenced: Option<String>) {
@@ -168,8 +173,16 @@ impl Shared {
         self.note_progress();
     }
 
-    /// Plans, writes, commits and publishes a change.
-    pub async fn change(&self, change: &Change) -> Result<Planned, ChangeError> {
+    /// Plans, writes, commits and publishes a change. It is carried to its end though nobody waits for it any more:
+    /// a client that leaves amid the write must not leave a document on the disk that is not in force.
+    pub async fn change(self: &Arc<Self>, change: Change) -> Result<Planned, ChangeError> {
+        let shared = Arc::clone(self);
+        let task = tokio::spawn(async move { shared.make(&change).await });
+        // A panic was told by the panic hook.
+        task.await.unwrap_or(Err(ChangeError::Broken))
+    }
+
+    async fn make(&self, change: &Change) -> Result<Planned, ChangeError> {
         let _one_at_a_time = self.changes.lock().await;
         let now = self.now();
         let planned = self.with_core(|core| core.plan(now, change))?;
@@ -180,10 +193,17 @@ impl Shared {
                 tracing::error!(%error, "goes out though it could not be written: it only lowers the canary");
                 false
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if error.may_have_landed() {
+                    self.with_core(Core::note_unsaved);
+                }
+                return Err(error.into());
+            }
         };
         self.with_core(|core| core.commit(&planned, saved));
-        self.tell_followers(&planned.routes);
+        // Another stable target asks for no weights.
+        let asked = if matches!(change.what, What::Stable { .. }) { &[] } else { planned.routes.as_slice() };
+        self.tell_followers(asked);
         self.metrics.changes.inc();
         self.version.send_modify(|version| *version += 1);
         self.note_progress();
@@ -292,7 +312,7 @@ impl Shared {
     }
 
     /// Looks after adoption and old gateways, for as long as control runs.
-    pub async fn keep_house(&self) {
+    pub async fn keep_house(self: &Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -301,15 +321,18 @@ impl Shared {
                 () = self.stopping() => return,
             }
             let now = self.now();
-            let due = self.with_core(|core| {
+            let (due, _) = self.watching_fence(|core| {
                 core.prune(now);
                 core.due_adoption(now)
             });
-            if let Some(change) = due
-                && let Err(error) = self.change(&change).await
-            {
-                tracing::error!(%error, "the first weights could not be taken");
-                tokio::time::sleep(RETRY_UNSAVED).await;
+            let Some(change) = due else { continue };
+            match self.change(change).await {
+                // `Nothing`: an operator was faster.
+                Ok(_) | Err(ChangeError::Nothing) => {}
+                Err(error) => {
+                    tracing::error!(%error, "the first weights could not be taken");
+                    tokio::time::sleep(RETRY_UNSAVED).await;
+                }
             }
         }
     }
@@ -349,25 +372,19 @@ impl Shared {
     }
 
     fn tell_followers(&self, asked: &[String]) {
-        let wanted: Vec<(&String, &Follower, Wanted)> = self.with_core(|core| {
-            let wanted = |route: &String| {
-                let targets = &core.routes().get(route)?.targets;
-                let weights = core.weights(route)?;
-                let pair =
-                    |target: &String| (target.clone(), weights.get(target).copied().unwrap_or_default());
-                Some(targets.iter().map(pair).collect())
-            };
-            self.followers.iter().map(|(route, follower)| (route, follower, wanted(route))).collect()
-        });
-        for (route, follower, wanted) in wanted {
-            let news = follower.wanted.send_if_modified(|current| {
-                let changed = *current != wanted;
-                *current = wanted;
-                changed
-            });
-            if !news && asked.contains(route) {
-                follower.again.send_modify(|times| *times += 1);
+        // Under the lock, so that of two tellers the later one is the newer one.
+        self.with_core(|core| {
+            for (route, follower) in &self.followers {
+                let wanted = core.sync_weights(route);
+                let news = follower.wanted.send_if_modified(|current| {
+                    let changed = *current != wanted;
+                    *current = wanted;
+                    changed
+                });
+                if !news && asked.contains(route) {
+                    follower.again.send_modify(|times| *times += 1);
+                }
             }
-        }
+        });
     }
 }

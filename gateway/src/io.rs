@@ -1,7 +1,7 @@
 //! A byte stream to a client or a backend, whatever protects it.
 //!
-//! Owns the socket, its options and how it is opened, and counts what went through it. It must never buffer. TLS becomes a second variant of
-//! [`Io`], so that nobody else learns of it. Next: `worker.rs`.
+//! Owns the socket, its options and how it is opened, and counts what went through it. It must never buffer. TLS
+//! becomes a second variant of [`Io`], so that nobody else learns of it. Next: `worker.rs`.
 
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -27,12 +27,17 @@ pub enum ConnectFailure {
     TimedOut,
 }
 
-/// Options that every socket of the gateway has. Failures are ignored: a socket without them still works.
+/// Options of a connection that the gateway opened. Failures are ignored: a socket without them still works.
 pub fn set_options(socket: &TcpStream) {
+    set_client_options(socket);
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+/// Options of a connection that a client opened. The kernel's user timeout is not among them: Linux counts a closed
+/// window as silence, and a client may stop reading for longer; the stream idle time is the limit there.
+pub fn set_client_options(socket: &TcpStream) {
     let _ = socket.set_nodelay(true);
-    let socket = SockRef::from(socket);
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let _ = SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
 }
 
 /// Connects within the time limit.
@@ -63,12 +68,23 @@ pub struct Stream {
     io: Io,
     read: u64,
     written: u64,
+    patient: bool,
 }
 
 impl Stream {
     /// Wraps a connected socket.
     pub fn plain(socket: TcpStream) -> Self {
-        Self { io: Io::Plain(socket), read: 0, written: 0 }
+        Self { io: Io::Plain(socket), read: 0, written: 0, patient: false }
+    }
+
+    /// Whether the peer may stop reading for longer than the kernel's user timeout: one that is sent a body may be
+    /// busy with it, one that is sent a head only never is.
+    pub fn set_patient(&mut self, patient: bool) {
+        if self.patient != patient {
+            self.patient = patient;
+            let Io::Plain(socket) = &self.io;
+            let _ = SockRef::from(socket).set_tcp_user_timeout((!patient).then_some(USER_TIMEOUT));
+        }
     }
 
     /// Bytes read and written since the last call.

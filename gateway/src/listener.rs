@@ -3,7 +3,7 @@
 //! Owns the listening socket's clone of one worker, the fairness between workers, and the phases of a drain. It must
 //! never read a byte of a request. Next: `request/h1.rs`.
 
-use crate::io::{Stream, set_options};
+use crate::io::{Stream, set_client_options};
 use crate::request::h1::{Client, Served};
 use crate::request::h2;
 use crate::state::snapshot::HttpManager;
@@ -54,17 +54,18 @@ impl Crew {
     }
 }
 
-/// Accepts on one listener until the drain is over, then closes it, emptied.
+/// Accepts on one listener until the drain is over, then closes it, emptied. Ready when a drain has been quiet, also
+/// when accepting was ended by hand before.
 pub async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener, crew: Arc<Crew>) {
     let drained = quiet(&worker);
     tokio::pin!(drained);
     let mut stop = worker.process.stop_accepting.subscribe();
-    loop {
+    let by_hand = loop {
         let standing_back = worker.connections.load(Relaxed) > crew.least() + FAIRNESS;
         tokio::select! {
             biased;
-            () = &mut drained => break,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = &mut drained => break false,
+            _ = stop.wait_for(|stop| *stop) => break true,
             () = tokio::time::sleep(STAND_BACK), if standing_back => {}
             accepted = listener.accept(), if !standing_back => match accepted {
                 Ok((socket, peer)) => start(&worker, index, socket, peer, &crew),
@@ -74,10 +75,15 @@ pub async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener, crew: 
                 }
             },
         }
-    }
+    };
     // What the kernel has queued was promised: it is served before the socket closes.
     while let Ok(Ok((socket, peer))) = tokio::time::timeout(STAND_BACK, listener.accept()).await {
         start(&worker, index, socket, peer, &crew);
+    }
+    drop(listener);
+    if by_hand {
+        // Idle connections go on until the drain is over.
+        drained.await;
     }
 }
 
@@ -106,7 +112,7 @@ fn start(worker: &Rc<Worker>, index: usize, socket: TcpStream, peer: SocketAddr,
         manager.stats.scope.inc(worker.shard, HttpStat::DownstreamCxOverflow);
         return;
     }
-    set_options(&socket);
+    set_client_options(&socket);
     let open = Open::new(worker, Current::clone(&current), index);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move { serve(worker, (index, peer), socket, open).await });

@@ -31,6 +31,9 @@ const KEEP: usize = 256;
 /// A recycled buffer that grew beyond this is given back.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
+/// Bytes of request bodies that a worker keeps so that they can be sent again.
+const REPLAY_BUDGET: usize = 32 << 20;
+
 /// The snapshot as this worker's requests share it: a count of its own, so that workers do not contend for one.
 pub type Current = Rc<Arc<Snapshot>>;
 
@@ -53,6 +56,7 @@ pub struct Worker {
     work: Cell<u64>,
     leftovers: Cell<usize>,
     leftover_budget: usize,
+    replays: Cell<usize>,
     budget_waiters: RefCell<Vec<Waker>>,
     idle_clients: RefCell<Slab<Waker>>,
     scratch: RefCell<Box<[u8]>>,
@@ -80,6 +84,7 @@ impl Worker {
             work: Cell::new(0),
             leftovers: Cell::new(0),
             leftover_budget: store.snapshot().routes.bootstrap.limits.leftover_budget,
+            replays: Cell::new(0),
             budget_waiters: RefCell::default(),
             idle_clients: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -195,8 +200,26 @@ impl Worker {
         if self.leftovers.get() <= self.leftover_budget {
             return Poll::Ready(());
         }
-        self.budget_waiters.borrow_mut().push(cx.waker().clone());
+        let mut waiters = self.budget_waiters.borrow_mut();
+        if !waiters.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiters.push(cx.waker().clone());
+        }
         Poll::Pending
+    }
+
+    /// Takes a part of the replay budget; false = it is used up, and the request can be sent only once.
+    pub fn reserve_replay(&self, bytes: usize) -> bool {
+        let after = self.replays.get() + bytes;
+        let fits = after <= REPLAY_BUDGET;
+        if fits {
+            self.replays.set(after);
+        }
+        fits
+    }
+
+    /// Gives it back.
+    pub fn release_replay(&self, bytes: usize) {
+        self.replays.set(self.replays.get().saturating_sub(bytes));
     }
 
     /// A place for the waker of a client connection while it is idle.

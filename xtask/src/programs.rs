@@ -24,7 +24,7 @@ pub fn build(root: &Path) -> Result<PathBuf> {
     let first = PROGRAMS.iter().any(|name| !folder.join(name).exists());
     if first {
         eprintln!(
-            "Building Weir. The first build compiles some 250 crates: about four minutes on two cores."
+            "Building Weir. The first build compiles some 230 crates: about four minutes on two cores."
         );
     }
     let mut command = workspace::cargo();

@@ -57,6 +57,7 @@ impl From<ChangeError> for ApiError {
             | ChangeError::NotAdopted { .. }
             | ChangeError::Fenced(_)
             | ChangeError::CannotAdopt(_) => StatusCode::CONFLICT,
+            ChangeError::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             ChangeError::State(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error.to_string(), error.cure())

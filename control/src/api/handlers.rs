@@ -17,6 +17,7 @@ use gateway_config::wire::{DiscoveryRequest, ROUTE_TYPE_URL, Report};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ type Answer = Result<Response<Full<Bytes>>, ApiError>;
 const MAX_WATCH: Duration = Duration::from_secs(30);
 
 /// Finds the handler.
-pub async fn dispatch(shared: &Shared, call: &Call) -> Answer {
+pub async fn dispatch(shared: &Arc<Shared>, call: &Call) -> Answer {
     let words: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     let post = call.method == Method::POST;
     let get = call.method == Method::GET;
@@ -68,7 +69,7 @@ fn is_known(words: &[&str]) -> bool {
     )
 }
 
-async fn discover(shared: &Shared, call: &Call) -> Answer {
+async fn discover(shared: &Arc<Shared>, call: &Call) -> Answer {
     let request: DiscoveryRequest = call.json()?;
     if !request.type_url.is_empty() && request.type_url != ROUTE_TYPE_URL {
         return Err(ApiError::new(
@@ -97,7 +98,7 @@ async fn discover(shared: &Shared, call: &Call) -> Answer {
     }
 }
 
-fn report(shared: &Shared, call: &Call, id: &str) -> Answer {
+fn report(shared: &Arc<Shared>, call: &Call, id: &str) -> Answer {
     let report: Report = call.json()?;
     if report.boot_id.is_empty() {
         return Err(ApiError::new(
@@ -112,7 +113,7 @@ fn report(shared: &Shared, call: &Call, id: &str) -> Answer {
     Ok(plain_response(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
 }
 
-async fn routes(shared: &Shared, call: &Call, name: Option<&str>) -> Answer {
+async fn routes(shared: &Arc<Shared>, call: &Call, name: Option<&str>) -> Answer {
     wait_for_news(shared, call).await;
     let now = shared.now();
     let revision = *shared.subscribe_progress().borrow();
@@ -132,7 +133,7 @@ async fn routes(shared: &Shared, call: &Call, name: Option<&str>) -> Answer {
 }
 
 /// `?after=REVISION` waits until the revision is another one, `&wait=SECONDS` at most.
-async fn wait_for_news(shared: &Shared, call: &Call) {
+async fn wait_for_news(shared: &Arc<Shared>, call: &Call) {
     let Some(after) = call.parameter("after").and_then(|after| after.parse::<u64>().ok()) else { return };
     let wait = call.parameter("wait").and_then(|wait| wait.parse::<u64>().ok());
     let wait = wait.map_or(MAX_WATCH, Duration::from_secs).min(MAX_WATCH);
@@ -144,21 +145,21 @@ async fn wait_for_news(shared: &Shared, call: &Call) {
     }
 }
 
-fn unknown_route(shared: &Shared, name: &str) -> ApiError {
+fn unknown_route(shared: &Arc<Shared>, name: &str) -> ApiError {
     match shared.with_core(|core| core.settings(name).err()) {
         Some(error) => error.into(),
         None => ApiError::not_found("no such route"),
     }
 }
 
-fn history(shared: &Shared, name: &str) -> Answer {
+fn history(shared: &Arc<Shared>, name: &str) -> Answer {
     match shared.with_core(|core| core.history_view(name)) {
         Some(view) => json_response(StatusCode::OK, &view),
         None => Err(unknown_route(shared, name)),
     }
 }
 
-fn gateways(shared: &Shared) -> Answer {
+fn gateways(shared: &Arc<Shared>) -> Answer {
     let now = shared.now();
     let view = shared.with_core(|core| GatewaysView {
         control: core.control_view(now),
@@ -167,7 +168,7 @@ fn gateways(shared: &Shared) -> Answer {
     json_response(StatusCode::OK, &view)
 }
 
-fn forget(shared: &Shared, id: &str) -> Answer {
+fn forget(shared: &Arc<Shared>, id: &str) -> Answer {
     if shared.with_core(|core| core.forget(id)) {
         shared.note_progress();
         return json_response(StatusCode::OK, &serde_json::json!({ "forgotten": id }));
@@ -179,7 +180,7 @@ fn forget(shared: &Shared, id: &str) -> Answer {
     ))
 }
 
-async fn weights(shared: &Shared, call: &Call) -> Answer {
+async fn weights(shared: &Arc<Shared>, call: &Call) -> Answer {
     let asked: WeightsRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
@@ -196,7 +197,7 @@ async fn weights(shared: &Shared, call: &Call) -> Answer {
 }
 
 fn parse_weights(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     asked: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, Weights>, ChangeError> {
     shared.with_core(|core| {
@@ -212,14 +213,14 @@ fn parse_weights(
     })
 }
 
-async fn rollback(shared: &Shared, call: &Call, name: &str) -> Answer {
+async fn rollback(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let asked: RollbackRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
     change(shared, call, What::Rollback(name.to_owned()), asked.reason, (begun, deadline)).await
 }
 
-async fn stable(shared: &Shared, call: &Call, name: &str) -> Answer {
+async fn stable(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let asked: StableRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
@@ -227,7 +228,7 @@ async fn stable(shared: &Shared, call: &Call, name: &str) -> Answer {
     change(shared, call, what, asked.reason, (begun, deadline)).await
 }
 
-async fn adopt(shared: &Shared, call: &Call) -> Answer {
+async fn adopt(shared: &Arc<Shared>, call: &Call) -> Answer {
     let asked: AdoptRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
@@ -237,7 +238,7 @@ async fn adopt(shared: &Shared, call: &Call) -> Answer {
 }
 
 async fn change(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     call: &Call,
     what: What,
     reason: String,
@@ -245,7 +246,7 @@ async fn change(
 ) -> Answer {
     let actor = call.header("x-actor").map_or_else(|| call.peer.clone(), str::to_owned);
     let author = Author { actor, token: call.token.clone() };
-    let planned = shared.change(&Change { what, author, reason }).await?;
+    let planned = shared.change(Change { what, author, reason }).await?;
     let outcome: Outcome = shared.effect(&planned, begun, deadline).await;
     json_response(StatusCode::OK, &outcome)
 }

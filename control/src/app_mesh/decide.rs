@@ -104,7 +104,7 @@ impl Core {
             targets,
             on_drift,
             rng,
-            given: None,
+            given: Err(String::new()),
             wanted: NodeWeights::new(),
             unwritten: false,
             due: None,
@@ -133,12 +133,12 @@ impl Core {
         }
         self.given.clone_from(given);
         self.noticed = None;
-        let Some(given) = given else {
-            self.stand_still(
-                SyncState::Disabled,
-                "control does not know the weights of this route yet".to_owned(),
-            );
-            return;
+        let given = match given {
+            Ok(given) => given,
+            Err(why) => {
+                self.stand_still(SyncState::Disabled, why.clone());
+                return;
+            }
         };
         match self.by_node(given) {
             Ok(wanted) => {
@@ -155,11 +155,14 @@ impl Core {
         }
     }
 
-    /// Writes the wanted weights over whatever is there, now.
+    /// Writes the wanted weights over whatever is there: now, or when a service that fails is asked again.
     pub(super) fn resume(&mut self, now: Moment) {
-        if self.due.is_some() {
-            self.noticed = None;
-            self.own_change(now);
+        if self.stands_still() {
+            return;
+        }
+        self.noticed = None;
+        self.own_change(now);
+        if self.failures_in_a_row == 0 {
             self.due = Some(now.since_start.max(self.write_from));
         }
     }
@@ -181,6 +184,9 @@ impl Core {
             }
         };
         self.saw(seen.clone());
+        if self.stands_still() {
+            return None;
+        }
         self.late.retain(|(sent, _)| now.since_start.saturating_sub(*sent) < LATE);
         if let Some(detail) = self.unfit(&seen) {
             self.set(SyncState::Error, detail);
@@ -201,7 +207,7 @@ impl Core {
             return Some(known.map(|(node, weight)| (node.clone(), *weight)).collect());
         }
         let detail = format!(
-            "somebody else gave the route {} at version {}; wanted is {}; it stays until the next change of weights, `on_drift: enforce` writes over it",
+            "somebody else gave the route {} at version {}; wanted is {}; it stays until the next set-weight or rollback, `on_drift: enforce` writes over it",
             list(&seen.weights),
             seen.version,
             list(&self.wanted)
@@ -231,6 +237,9 @@ impl Core {
             self.noticed = self.compare(before, &after).or(self.noticed.take());
         }
         self.saw(after.clone());
+        if self.stands_still() {
+            return;
+        }
         if self.equal(&after) {
             self.settle(now);
         } else {
@@ -327,6 +336,10 @@ impl Core {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         self.status.failures += 1;
         let limit = BACKOFF_BASE.saturating_mul(1 << exponent).min(BACKOFF_CAP);
+        if self.stands_still() {
+            self.status.last_error = Some(failure.text);
+            return;
+        }
         let pause = self.rng.random_range(BACKOFF_FLOOR..=limit);
         self.due = Some(now.since_start + pause);
         let detail = if self.unwritten {
@@ -339,6 +352,11 @@ impl Core {
         };
         self.set(SyncState::Error, detail);
         self.status.last_error = Some(failure.text);
+    }
+
+    /// Nothing is wanted. It may have come to that during a call: the answer then changes nothing.
+    fn stands_still(&self) -> bool {
+        self.due.is_none()
     }
 
     fn stand_still(&mut self, state: SyncState, detail: String) {

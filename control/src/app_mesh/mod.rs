@@ -4,9 +4,11 @@
 //! gateway or an operator: each route has a task of its own that only listens, and nobody waits for it. App Mesh
 //! has no compare-and-set, so a write is: describe, change the weights alone, update, compare the version.
 //! Reading order: `decide.rs` (every decision, no I/O), `task.rs` (the loop around it);
-//! `simulation.rs` tests the former, `task_tests.rs` the latter.
+//! `simulation.rs` and `decide_tests.rs` test the former, `task_tests.rs` the latter.
 
 mod decide;
+#[cfg(test)]
+mod decide_tests;
 #[cfg(test)]
 mod simulation;
 mod task;
@@ -20,8 +22,9 @@ use std::collections::BTreeMap;
 
 pub use task::{SyncHandle, spawn};
 
-/// Wanted weights of one route: target and hundredths of a percent. `None` while control does not know them.
-pub type Wanted = Option<Vec<(String, u32)>>;
+/// Wanted weights of one route: target and hundredths of a percent. While there are none, or this control may not
+/// say (it is fenced, or has not heard yet whether another one leads): why.
+pub type Wanted = Result<Vec<(String, u32)>, String>;
 
 /// Weight in percent by virtual node.
 pub type NodeWeights = BTreeMap<String, i32>;
@@ -83,14 +86,14 @@ pub struct SyncStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncState {
-    /// Nothing to keep in line: control does not know the weights yet.
+    /// Nothing to keep in line: control does not know the weights yet, or does not lead.
     #[default]
     Disabled,
     /// The route has the wanted weights.
     InSync,
     /// The wanted weights are on their way.
     Pending,
-    /// Somebody else changed the route, or may have; shown until the next own change or until resumed.
+    /// Somebody else changed the route, or may have; shown until the next `set-weight` or `rollback`.
     Drift,
     /// It cannot be read or written, or does not fit the configuration. It is tried again.
     Error,

@@ -102,7 +102,7 @@ impl World {
             now: Duration::ZERO,
             events: Vec::new(),
             route: Route { version: 1, uid: "first".to_owned(), weights: whole(&[100, 0, 0]), other: 0 },
-            wanted: None,
+            wanted: Err("not known yet".to_owned()),
             faults: Faults::default(),
             core: Core::new(targets, on_drift, SmallRng::seed_from_u64(seed ^ 0xABCD)),
             calls: Vec::new(),
@@ -140,7 +140,7 @@ impl World {
         let other = self.route.other;
         match event {
             Event::Own(weights) => {
-                self.wanted = Some(weights);
+                self.wanted = Ok(weights);
                 self.own_changes += 1;
             }
             Event::ForeignWeights(weights) => self.write(weights, other),
@@ -407,7 +407,7 @@ fn an_update_of_ours_that_arrives_late_is_not_taken_for_somebody_else() {
     world.faults = Faults { until: 3 * SECOND, answer_lost: 0, ..Faults::default() };
     world.at(Duration::ZERO, Event::Own(hundredths([5_000, 5_000, 0])));
     // Its only update is lost on the way ...
-    let wanted = Some(hundredths([5_000, 5_000, 0]));
+    let wanted = Ok(hundredths([5_000, 5_000, 0]));
     world.core.want(Moment::default(), &wanted);
     let described = Ok(World::seen(&world.route));
     let wrote = world.core.described(Moment::default(), described).unwrap();
@@ -415,7 +415,7 @@ fn an_update_of_ours_that_arrives_late_is_not_taken_for_somebody_else() {
     world.core.updated(Moment::default(), wrote.clone(), Err(lost));
     // ... the next change gets through, and then the lost one arrives.
     world.events.clear();
-    world.wanted = Some(hundredths([1_000, 9_000, 0]));
+    world.wanted = Ok(hundredths([1_000, 9_000, 0]));
     world.run(20 * SECOND);
     assert!(world.is_in_sync());
     world.at(20 * SECOND, Event::Late(wrote, 0));
@@ -462,7 +462,7 @@ fn a_burst_of_changes_becomes_few_writes() {
 #[test]
 fn a_quiet_route_is_looked_at_every_five_seconds_and_never_written() {
     let mut world = World::new(9, OnDrift::Enforce);
-    world.wanted = Some(hundredths([10_000, 0, 0]));
+    world.wanted = Ok(hundredths([10_000, 0, 0]));
     world.run(3_600 * SECOND);
     assert!(world.is_in_sync());
     assert!(world.updates.is_empty());
@@ -481,7 +481,7 @@ fn nothing_is_asked_before_control_knows_the_weights() {
 #[test]
 fn a_change_between_describe_and_update_is_shown_as_drift_until_the_next_own_change() {
     let mut world = World::new(1, OnDrift::Pause);
-    world.wanted = Some(hundredths([5_000, 5_000, 0]));
+    world.wanted = Ok(hundredths([5_000, 5_000, 0]));
     let wanted = world.wanted.clone();
     world.core.want(Moment::default(), &wanted);
     let wrote = world.core.described(Moment::default(), Ok(World::seen(&world.route))).unwrap();
@@ -499,7 +499,7 @@ fn a_change_between_describe_and_update_is_shown_as_drift_until_the_next_own_cha
     );
     world.run(30 * SECOND);
     assert_eq!(world.state(), SyncState::Drift, "equal weights do not make the loss undone");
-    world.wanted = Some(hundredths([4_000, 6_000, 0]));
+    world.wanted = Ok(hundredths([4_000, 6_000, 0]));
     world.run(40 * SECOND);
     assert!(world.is_in_sync());
     assert_eq!(world.core.status().detail, "");
@@ -509,7 +509,7 @@ fn a_change_between_describe_and_update_is_shown_as_drift_until_the_next_own_cha
 fn a_route_that_cannot_hold_the_weights_is_an_error_with_a_cure_and_is_not_written() {
     let mut world = World::new(1, OnDrift::Enforce);
     world.route.weights.remove("v2-node");
-    world.wanted = Some(hundredths([9_000, 1_000, 0]));
+    world.wanted = Ok(hundredths([9_000, 1_000, 0]));
     world.run(10 * SECOND);
     assert_eq!(world.state(), SyncState::Error);
     assert!(world.core.status().detail.contains("`v2-node`"), "{:?}", world.core.status());
@@ -526,7 +526,7 @@ fn a_route_that_cannot_hold_the_weights_is_an_error_with_a_cure_and_is_not_writt
 #[test]
 fn a_target_without_a_virtual_node_is_an_error_with_a_cure() {
     let mut world = World::new(1, OnDrift::Enforce);
-    world.wanted = Some(vec![("v1".to_owned(), 5_000), ("v9".to_owned(), 5_000)]);
+    world.wanted = Ok(vec![("v1".to_owned(), 5_000), ("v9".to_owned(), 5_000)]);
     world.run(10 * SECOND);
     assert_eq!(world.state(), SyncState::Error);
     assert!(world.core.status().detail.contains("`v9`"), "{:?}", world.core.status());
@@ -536,7 +536,7 @@ fn a_target_without_a_virtual_node_is_an_error_with_a_cure() {
 #[test]
 fn a_hundredth_of_a_percent_is_at_least_one_in_app_mesh() {
     let mut world = World::new(1, OnDrift::Pause);
-    world.wanted = Some(hundredths([9_999, 1, 0]));
+    world.wanted = Ok(hundredths([9_999, 1, 0]));
     world.run(10 * SECOND);
     assert!(world.is_in_sync());
     assert_eq!(world.route.weights, whole(&[99, 1, 0]));

@@ -30,7 +30,7 @@ fn spec(v1: u32, v2: u32) -> Value {
 }
 
 fn weights(v1: u32, v2: u32) -> Wanted {
-    Some(vec![("v1".to_owned(), v1), ("v2".to_owned(), v2)])
+    Ok(vec![("v1".to_owned(), v1), ("v2".to_owned(), v2)])
 }
 
 impl Sync {
@@ -45,7 +45,7 @@ impl Sync {
         };
         let targets = [("v1", "service1-v1"), ("v2", "service1-v2")];
         let targets = targets.map(|(target, node)| (target.to_owned(), node.to_owned())).into();
-        let (wanted, newest) = watch::channel(None);
+        let (wanted, newest) = watch::channel(Err("not known yet".to_owned()));
         let (tell, status) = watch::channel(SyncStatus::default());
         let drain = Drain::new();
         let config = SyncConfig { route_ref, targets, on_drift };
@@ -136,6 +136,21 @@ async fn a_drain_that_ends_cuts_a_call_without_answer() {
     sync.standin.until_requests("DescribeRoute", 1).await.unwrap();
     sync.drain.start(Duration::ZERO);
     within(DEADLINE, "the task ends", sync.handle.join()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_control_that_does_not_lead_writes_nothing_even_under_enforce() {
+    let mut sync = Sync::start(OnDrift::Enforce);
+    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.until_in_sync(90, 10).await;
+    sync.wanted.send_replace(Err("control b is ahead".to_owned()));
+    let status = sync.until("stands still", |status| status.state == SyncState::Disabled).await;
+    assert_eq!(status.detail, "control b is ahead");
+    sync.standin.set_route("mesh", "svc1", "main", spec(0, 100));
+    sync.handle.resume();
+    sync.drain.start(DEADLINE);
+    within(DEADLINE, "the task ends", sync.handle.join()).await.unwrap();
+    assert_eq!(sync.standin.route("mesh", "svc1", "main").unwrap()["spec"], spec(0, 100));
 }
 
 #[tokio::test]

@@ -131,6 +131,9 @@ pub enum ChangeError {
     /// The gateway to adopt from is not there, or says nothing of use.
     #[error("{0}")]
     CannotAdopt(String),
+    /// The task that made the change ended before it.
+    #[error("the change was not finished, because of a fault in control; its log says which")]
+    Broken,
     /// Not written, hence not done.
     #[error("the change was not made, because it could not be written: {0}")]
     State(#[from] StateError),
@@ -157,6 +160,7 @@ impl ChangeError {
                     .to_owned()
             }
             Self::CannotAdopt(_) => "see `control gateways` for who is there and what it serves".to_owned(),
+            Self::Broken => "look at `control get` for what is in force, then try again".to_owned(),
             Self::State(_) => "free the disk and try again; `control rollback` goes out without it".to_owned(),
         }
     }
@@ -264,8 +268,10 @@ impl Core {
                 .iter()
                 .map(|(route, to)| Ok(self.edit(route, self.settings(route)?, ChangeKind::Adopt, to.clone())))
                 .collect(),
+            // What was decided before a change went ahead of it must not undo that change.
             What::Begin(routes) => routes
                 .iter()
+                .filter(|(route, _)| !self.document.routes.contains_key(*route))
                 .map(|(route, (kind, to))| Ok(self.edit(route, self.settings(route)?, *kind, to.clone())))
                 .collect(),
         }

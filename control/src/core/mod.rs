@@ -44,6 +44,8 @@ pub struct Core {
     fence: Option<Fence>,
     saved: bool,
     max_seen_epoch: u64,
+    /// Whether it is known that no other control leads, as far as it can be: see [`Core::sync_weights`].
+    sure: bool,
 }
 
 /// What a discovery request gets.
@@ -93,6 +95,7 @@ impl Core {
             fence: None,
             saved: !established,
             max_seen_epoch: 0,
+            sure: false,
         }
     }
 
@@ -116,6 +119,12 @@ impl Core {
         if Arc::ptr_eq(document, &self.document) {
             self.saved = true;
         }
+    }
+
+    /// The state file may hold a change that was refused, because its write did not end in time: what is in force
+    /// has to be written once more.
+    pub fn note_unsaved(&mut self) {
+        self.saved = !self.established;
     }
 
     /// Who leads instead of this control, if somebody does.
@@ -143,6 +152,29 @@ impl Core {
         self.document.routes.get(route).map(|record| &record.weights)
     }
 
+    /// The wanted weights of a route in the order of its targets, for whoever writes them elsewhere; or why that
+    /// must wait. An old copy of the state would write old weights: a start speaks for the fleet only when a gateway
+    /// has shown a version that this control knows, when it made a change of its own, or when it was up for
+    /// [`adoption::HEAR_FIRST_MS`] and nobody was ahead.
+    pub fn sync_weights(&self, route: &str) -> Result<Vec<(String, u32)>, String> {
+        if let Some(fence) = &self.fence {
+            return Err(self.fence_text(fence));
+        }
+        let (Some(settings), Some(weights)) = (self.routes.get(route), self.weights(route)) else {
+            return Err("control does not know the weights of this route yet".to_owned());
+        };
+        if !self.sure {
+            return Err("control has just started: it hears first whether another control leads".to_owned());
+        }
+        let pair = |target: &String| (target.clone(), weights.get(target).copied().unwrap_or_default());
+        Ok(settings.targets.iter().map(pair).collect())
+    }
+
+    /// Whether [`Core::sync_weights`] may speak.
+    pub fn is_sure(&self) -> bool {
+        self.sure && self.fence.is_none()
+    }
+
     /// Makes a plan true. `saved`: it is in the state file.
     pub fn commit(&mut self, planned: &Planned, saved: bool) {
         debug_assert!(
@@ -152,6 +184,7 @@ impl Core {
         self.document = Arc::clone(&planned.document);
         self.established = true;
         self.saved = saved;
+        self.sure = true;
         if planned.takes_lead {
             self.fence = None;
         }
@@ -224,9 +257,10 @@ impl Core {
         self.fleet.forget(id)
     }
 
-    /// Drops gateways that are gone for long.
+    /// Drops gateways that are gone for long, and counts silence as the consent of the fleet.
     pub fn prune(&mut self, now: Now) {
         self.fleet.prune(now.mono_ms);
+        self.sure |= self.established && now.mono_ms >= adoption::HEAR_FIRST_MS;
     }
 
     /// What is to be done by itself about routes whose weights are not known; none = nothing now.
@@ -328,7 +362,11 @@ impl Core {
         let Some(gateway) = self.fleet.get(id) else { return };
         for seen in gateway.versions() {
             self.max_seen_epoch = self.max_seen_epoch.max(seen.epoch);
-            if !self.established || !fence::is_ahead(&self.document.control, &self.document.lineage, &seen) {
+            if !self.established {
+                continue;
+            }
+            if !fence::is_ahead(&self.document.control, &self.document.lineage, &seen) {
+                self.sure = true;
                 continue;
             }
             let higher = self

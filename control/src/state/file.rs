@@ -59,6 +59,20 @@ pub enum StateError {
         /// Why not.
         source: io::Error,
     },
+    /// The new document is in place, but would not outlive a power cut for certain.
+    #[error("{}: syncing the folder: {source}; free space on the disk and check the folder's owner and mode", path.display())]
+    Unsynced {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An earlier write has not ended.
+    #[error("{}: an earlier write hangs; check the disk", path.display())]
+    Busy {
+        /// The state file.
+        path: PathBuf,
+    },
     /// A write did not end in time.
     #[error(
         "{}: the write has not ended after {seconds} s; check the disk (the change may still reach it)",
@@ -70,6 +84,13 @@ pub enum StateError {
         /// How long it was awaited.
         seconds: u64,
     },
+}
+
+impl StateError {
+    /// Whether the file may hold what could not be written, now or later.
+    pub fn may_have_landed(&self) -> bool {
+        matches!(self, Self::Unsynced { .. } | Self::Slow { .. })
+    }
 }
 
 /// An open, locked state file.
@@ -132,7 +153,7 @@ impl StateFile {
         if let Some(folder) = folder_of(&self.path) {
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(|source| io_error(folder, "syncing the folder", source))?;
+                .map_err(|source| StateError::Unsynced { path: folder.to_owned(), source })?;
         }
         Ok(())
     }

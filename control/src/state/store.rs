@@ -43,7 +43,7 @@ impl Store {
     pub async fn write(&self, document: Arc<Document>, patience: Duration) -> Result<(), StateError> {
         let ticket = self.ticket.fetch_add(1, Ordering::SeqCst) + 1;
         if self.running.swap(true, Ordering::SeqCst) {
-            return Err(self.slow(Duration::ZERO));
+            return Err(StateError::Busy { path: self.path.clone() });
         }
         let file = Arc::clone(&self.file);
         let running = Arc::clone(&self.running);

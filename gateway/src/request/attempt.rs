@@ -1,12 +1,13 @@
 //! Phase 6 of a request: one endpoint after another until one answers.
 //!
 //! Owns the loop over endpoints and the exchange up to the head of the answer. What may be repeated: a connect that
-//! failed (nothing was sent), and a request without a body on a reused connection that ended before its first byte.
-//! It must never write to the client. Next: `h1.rs` and `h2.rs`, which bring the answer to the client.
+//! failed (nothing was sent), and an idempotent request without a body or with a small one, on a reused connection
+//! that ended before its first byte. It must never write to the client. Next: `h1_respond.rs` and `h2.rs`, which
+//! bring the answer to the client.
 
 use super::headers::reuse_time;
-use super::outbox::Outbox;
 use super::record::Record;
+use super::replay::is_idempotent;
 use super::timer::{Expired, Timer};
 use crate::cluster::balance::{self, Tried};
 use crate::cluster::{Cluster, Endpoint};
@@ -17,7 +18,7 @@ use crate::stats::names::ClusterStat;
 use crate::upstream::UpstreamConnection;
 use crate::upstream::connect;
 use crate::worker::{CAUTIOUS_READ, Worker};
-use http1::{Framing, Limits, Parsed, ResponseHead, parse_response, response_framing};
+use http1::{Framing, Limits, Parsed, RequestHead, ResponseHead, parse_response, response_framing};
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,9 @@ const MAX_RESPONSE_HEAD: usize = 128 * 1024;
 
 /// What the pipeline needs of a client while it waits for an answer, whatever the client's protocol.
 pub trait Downstream {
+    /// Puts the head in front of what is to be sent, followed by what an earlier attempt has sent of the body.
+    /// `last`: this attempt is not repeated.
+    fn begin(&mut self, head: &RequestHead, last: bool);
     /// Moves the request's head and body upstream; ready when all of it was written.
     fn poll_send(
         &mut self,
@@ -39,10 +43,10 @@ pub trait Downstream {
     ) -> Poll<Result<(), SendFailure>>;
     /// Ready when the client has left; armed while the answer is awaited.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-    /// Where the head is put before the first poll; beginning anew drops what an earlier attempt left.
-    fn restart(&mut self) -> &mut Outbox;
-    /// The request has no body: it can be sent again.
+    /// The request can be sent again from its first byte: it has no body, or one that is kept.
     fn repeatable(&self) -> bool;
+    /// The request has a body, which the upstream may take its time to read.
+    fn has_body(&self) -> bool;
 }
 
 /// Why a request could not be sent.
@@ -76,6 +80,16 @@ enum AttemptFailure {
     Stale,
     /// Anything else.
     Final(Failure),
+}
+
+impl AttemptFailure {
+    /// Whether it says anything about the version. A client that leaves or sends nonsense must not be able to make one
+    /// look bad.
+    fn is_the_upstreams(&self) -> bool {
+        let of_client =
+            matches!(self, Self::Final(Failure::ClientGone | Failure::MalformedBody | Failure::IdleTimeout));
+        !of_client && !matches!(self, Self::Stale)
+    }
 }
 
 /// Tries endpoints of `cluster`, then of other targets of the split, until one answers.
@@ -135,11 +149,6 @@ pub async fn run(
         }
     }
     Err(failure)
-}
-
-/// RFC 9110, 9.2.2.
-fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
 }
 
 fn pick_endpoint<'a>(cluster: &'a Cluster, tried: &Tried, worker: &Worker) -> Option<&'a Arc<Endpoint>> {
@@ -229,18 +238,17 @@ async fn exchange(
     timer: &mut Timer,
 ) -> Result<Answer, AttemptFailure> {
     let worker = Rc::clone(&record.worker);
-    let out = client.restart();
-    http1::write_request_head(out.buffer(), record.head.method(), record.head.target(), &record.head.fields);
+    client.begin(&record.head, !connection.reused);
     connection.busy = true;
+    connection.stream.set_patient(client.has_body());
     let mut head = worker.take_response();
-    let mut reading =
-        Reading { sent: false, write_failed: false, sent_at: Instant::now(), limits: limits(record) };
+    let mut reading = Reading::new(limits(record));
     let got =
         poll_fn(|cx| reading.poll(cx, &worker, &mut connection, &mut head, (&mut *client, &mut *timer)))
             .await;
     if let Err(failure) = got {
         worker.give_response(head);
-        if !matches!(failure, AttemptFailure::Stale | AttemptFailure::Final(Failure::ClientGone)) {
+        if failure.is_the_upstreams() {
             record.attempt_failed();
         }
         return Err(failure);
@@ -253,7 +261,9 @@ async fn exchange(
             return Err(AttemptFailure::Final(Failure::UpstreamProtocol));
         }
     };
-    let reuse = if framing == Framing::UntilClose { None } else { reuse_time(&head.fields, head.http10) };
+    // After a 101 nobody asked for, the bytes mean something else.
+    let last = framing == Framing::UntilClose || head.status == 101;
+    let reuse = if last { None } else { reuse_time(&head.fields, head.http10) };
     Ok(Answer { connection, head, framing, request_sent: reading.sent, reuse })
 }
 
@@ -267,11 +277,17 @@ fn limits(record: &Record) -> Limits {
 struct Reading {
     sent: bool,
     write_failed: bool,
+    /// At least one byte of an answer has come, if only of an interim one.
+    heard: bool,
     sent_at: Instant,
     limits: Limits,
 }
 
 impl Reading {
+    fn new(limits: Limits) -> Self {
+        Self { sent: false, write_failed: false, heard: false, sent_at: Instant::now(), limits }
+    }
+
     fn poll<D: Downstream>(
         &mut self,
         cx: &mut Context<'_>,
@@ -286,6 +302,7 @@ impl Reading {
                 Poll::Ready(Ok(())) => {
                     self.sent = true;
                     self.sent_at = Instant::now();
+                    timer.request_complete();
                 }
                 Poll::Ready(Err(SendFailure::Upstream)) => self.write_failed = true,
                 Poll::Ready(Err(SendFailure::Malformed)) => return fail(Failure::MalformedBody),
@@ -333,6 +350,7 @@ impl Reading {
             if read.is_none() {
                 return Poll::Ready(Err(self.ended(connection)));
             }
+            self.heard = true;
             match self.parse(connection, head) {
                 Ok(true) => return Poll::Ready(Ok(())),
                 Ok(false) => {}
@@ -345,7 +363,7 @@ impl Reading {
     fn ended(&self, connection: &UpstreamConnection) -> AttemptFailure {
         if !connection.leftover.is_empty() {
             AttemptFailure::Final(Failure::UpstreamProtocol)
-        } else if connection.reused {
+        } else if connection.reused && !self.heard {
             AttemptFailure::Stale
         } else {
             AttemptFailure::Final(Failure::UpstreamTerminated)

@@ -1,10 +1,11 @@
 //! HTTP/2 with a client, HTTP/1.1 with the upstream.
 //!
 //! Owns the translation of heads both ways and the connection's life; hyper speaks the protocol. It must never let
-//! a head through that HTTP/1 would read differently. Next: `h2_body.rs`, the bodies.
+//! a head through that HTTP/1 would read differently. Next: `h2_source.rs` and `h2_body.rs`, the bodies.
 
 use super::attempt::Answer;
-use super::h2_body::{Incoming, Outgoing, Source};
+use super::h2_body::Outgoing;
+use super::h2_source::{Incoming, Source};
 use super::headers::{self, Wishes};
 use super::record::Record;
 use super::reply;
@@ -46,10 +47,27 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisWorker {
     }
 }
 
-/// Streams open on a connection, and when the last one ended.
+/// Streams of a connection that wait for their answer, and when the last one ended.
 struct Activity {
     open: Cell<u32>,
     last: Cell<Instant>,
+}
+
+/// One of those streams; hyper drops it when the client resets it.
+struct OpenStream(Rc<Activity>);
+
+impl OpenStream {
+    fn new(activity: Rc<Activity>) -> Self {
+        activity.open.set(activity.open.get() + 1);
+        Self(activity)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.last.set(Instant::now());
+    }
 }
 
 /// Serves a connection whose first bytes are in `first`.
@@ -67,11 +85,8 @@ pub async fn serve(
     let service = hyper::service::service_fn(move |request| {
         let (worker, activity) = (Rc::clone(&shared), Rc::clone(&seen));
         async move {
-            activity.open.set(activity.open.get() + 1);
-            let response = handle(&worker, (listener, peer), request).await;
-            activity.open.set(activity.open.get().saturating_sub(1));
-            activity.last.set(Instant::now());
-            Ok::<_, Infallible>(response)
+            let _open = OpenStream::new(activity);
+            Ok::<_, Infallible>(handle(&worker, (listener, peer), request).await)
         }
     });
     let header_bytes = u32::try_from(config.max_request_headers_kb * 1024).unwrap_or(u32::MAX);
@@ -132,10 +147,14 @@ async fn handle(
     if let Err(error) = translated {
         return refuse(record, Failure::Malformed(error), server);
     }
+    if record.head.fields.len() > manager.config.max_headers_count {
+        return refuse(record, Failure::Malformed(RequestError::TooManyHeaders), server);
+    }
     let framing = framing_of(&record.head, &body);
     let wishes = Wishes { keep_alive: true, upgrade: false, expects_continue: false };
     let mut timer = Timer::new();
-    let mut source = Source::new(worker, body, framing, manager.config.enable_trailers);
+    let trailers = manager.config.enable_trailers;
+    let mut source = Source::new(worker, body, record.head.method(), framing, trailers);
     match super::answer(&mut record, wishes, framing, &mut source, &mut timer).await {
         Err(failure) => {
             record.received = source.bytes();
@@ -152,14 +171,15 @@ fn translate(parts: &http::request::Parts, head: &mut RequestHead) -> Result<(),
         return Err(RequestError::Method);
     }
     head.set_method(method);
+    let authority = parts.uri.authority().map(|a| a.as_str());
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let whole = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
     if !whole.starts_with('/') && whole != "*" || whole.bytes().any(|b| !b.is_ascii_graphic() || b == b'#') {
         return Err(RequestError::Target);
     }
-    head.set_target(&whole);
-    let authority = parts.uri.authority().map(|a| a.as_str().as_bytes());
-    let host = authority.or_else(|| parts.headers.get("host").map(|host| host.as_bytes()));
+    // CONNECT has no path (RFC 9113, 8.5); its authority is no path either, so that no route takes it.
+    head.set_target(authority.filter(|_| method == "CONNECT").unwrap_or(&whole));
+    let host = authority.map(str::as_bytes).or_else(|| parts.headers.get("host").map(|host| host.as_bytes()));
     head.fields.push("host", host.filter(|host| !host.is_empty()).ok_or(RequestError::NoHost)?);
     for (name, value) in &parts.headers {
         let kept = !matches!(
@@ -172,7 +192,9 @@ fn translate(parts: &http::request::Parts, head: &mut RequestHead) -> Result<(),
                 | "upgrade"
                 | "te"
         );
-        if kept || (name == "te" && value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+        // A client that waits for a 100 sends its body all the same after a while; the upstream is not asked.
+        let waits = name == "expect" && value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if (kept && !waits) || (name == "te" && value.as_bytes().eq_ignore_ascii_case(b"trailers")) {
             head.fields.push(name.as_str(), value.as_bytes());
         }
     }

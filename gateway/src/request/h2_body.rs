@@ -1,11 +1,11 @@
-//! Bodies between an HTTP/2 client and an HTTP/1 upstream.
+//! The answer of an HTTP/1 upstream on its way to an HTTP/2 client.
 //!
 //! Owns back-pressure on this path: hyper asks for a frame when the client has room, and only then is the upstream
-//! read. It must never look at heads. Next: `../listener.rs`.
+//! read. What must go on while the client has no room (the rest of the request, the time limits) is moved by a task
+//! of its own, the driver. It must never look at heads. Next: `../listener.rs`.
 
-use super::attempt::{Downstream, SendFailure};
-use super::outbox::Outbox;
-use super::pump::Encoding;
+use super::attempt::Downstream;
+use super::h2_source::Source;
 use super::record::Record;
 use super::timer::{Expired, Timer};
 use crate::io::Stream;
@@ -14,140 +14,55 @@ use crate::stats::names::HttpStat;
 use crate::upstream::UpstreamConnection;
 use crate::worker::{CAUTIOUS_READ, Worker};
 use bytes::Bytes;
-use http1::{BodyDecoder, CHUNK_END, Fields, Framing, write_chunk_head, write_last_chunk};
+use http1::{BodyDecoder, Framing};
 use hyper::body::{Body, Frame, SizeHint};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-
-pub use hyper::body::Incoming;
-
-/// The request body of an HTTP/2 client, on its way upstream.
-pub struct Source {
-    worker: Rc<Worker>,
-    body: Incoming,
-    framing: Framing,
-    encoding: Encoding,
-    out: Outbox,
-    ended: bool,
-    trailers: bool,
-    bytes: u64,
-}
-
-impl Source {
-    /// A body that has not begun.
-    pub fn new(worker: &Rc<Worker>, body: Incoming, framing: Framing, trailers: bool) -> Self {
-        let encoding = if framing == Framing::Chunked { Encoding::Chunked } else { Encoding::Raw };
-        let ended = framing == Framing::None;
-        let (worker, out) = (Rc::clone(worker), Outbox::new(worker));
-        Self { worker, body, framing, encoding, out, ended, trailers, bytes: 0 }
-    }
-
-    /// Body bytes so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    fn take(&mut self, frame: Frame<Bytes>) {
-        match frame.into_data() {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => {
-                self.bytes += data.len() as u64;
-                if self.encoding == Encoding::Chunked {
-                    write_chunk_head(self.out.buffer(), data.len());
-                }
-                self.out.buffer().extend_from_slice(&data);
-                if self.encoding == Encoding::Chunked {
-                    self.out.buffer().extend_from_slice(CHUNK_END);
-                }
-            }
-            Err(frame) => {
-                if let Ok(map) = frame.into_trailers()
-                    && self.trailers
-                {
-                    let mut fields = Fields::default();
-                    let passed = map.iter().filter(|(name, _)| http1::may_be_trailer(name.as_str()));
-                    passed.for_each(|(name, value)| fields.push(name.as_str(), value.as_bytes()));
-                    self.end(Some(&fields));
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, trailers: Option<&Fields>) {
-        if !self.ended && self.encoding == Encoding::Chunked {
-            write_last_chunk(self.out.buffer(), trailers);
-        }
-        self.ended = true;
-    }
-}
-
-impl Downstream for Source {
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        timer: &mut Timer,
-        to: &mut Stream,
-    ) -> Poll<Result<(), SendFailure>> {
-        loop {
-            if !self.out.is_empty() {
-                ready!(self.out.poll_flush(cx, to)).map_err(|_| SendFailure::Upstream)?;
-                timer.touch();
-            }
-            if self.ended {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.worker.poll_budget(cx));
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => self.take(frame),
-                Some(Err(_)) => return Poll::Ready(Err(SendFailure::ClientGone)),
-                None => self.end(None),
-            }
-        }
-    }
-
-    /// hyper drops the whole request when its stream is reset.
-    fn poll_gone(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn restart(&mut self) -> &mut Outbox {
-        self.out.clear();
-        &mut self.out
-    }
-
-    fn repeatable(&self) -> bool {
-        matches!(self.framing, Framing::None | Framing::Length(0))
-    }
-}
 
 /// What hyper asks for frames.
 pub enum Outgoing {
-    /// The gateway's own words.
-    Local(Option<Bytes>),
-    /// An upstream's answer.
-    Upstream(Box<Relay>),
+    /// All of it is here.
+    Whole(Option<Bytes>),
+    /// More comes from an upstream.
+    Upstream(Rc<RefCell<Relay>>),
 }
 
 /// An answer on its way from an HTTP/1 upstream.
 pub struct Relay {
-    record: Record,
+    /// Gone when the request is counted.
+    record: Option<Record>,
+    /// Gone when the answer has been read.
     connection: Option<UpstreamConnection>,
     decoder: BodyDecoder,
     reuse: Option<Duration>,
     source: Source,
-    request_sent: bool,
-    abandoned: bool,
+    sending: Sending,
     timer: Timer,
-    finished: bool,
+    /// The stream is to be reset.
+    cut: bool,
+    /// hyper's task, waiting for the upstream.
+    reader: Waker,
+    driver: Waker,
+}
+
+/// How far the request has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    On,
+    Sent,
+    /// The upstream wants no more of it; its answer goes on.
+    Abandoned,
 }
 
 impl Outgoing {
     /// A reply made here; the record ends with the call.
     pub fn local(record: Record, body: &'static str) -> Self {
         drop(record);
-        Self::Local((!body.is_empty()).then(|| Bytes::from_static(body.as_bytes())))
+        Self::Whole((!body.is_empty()).then(|| Bytes::from_static(body.as_bytes())))
     }
 
     /// The answer that comes over `connection`.
@@ -158,102 +73,163 @@ impl Outgoing {
         (source, request_sent): (Source, bool),
         timer: Timer,
     ) -> Self {
-        let decoder = BodyDecoder::new(framing, false);
         let mut relay = Relay {
-            record,
+            record: Some(record),
             connection: Some(connection),
-            decoder,
+            decoder: BodyDecoder::new(framing, false),
             reuse,
             source,
-            request_sent,
-            abandoned: false,
+            sending: if request_sent { Sending::Sent } else { Sending::On },
             timer,
-            finished: false,
+            cut: false,
+            reader: Waker::noop().clone(),
+            driver: Waker::noop().clone(),
         };
+        relay.source.answered();
         if relay.decoder.is_done() {
             relay.finish();
+            return Self::Whole(None);
         }
-        Self::Upstream(Box::new(relay))
+        // A short answer has come with its head: then nothing is left to wait for.
+        if let Some(length) = relay.is_here() {
+            let data = relay.next_piece().ok().flatten();
+            if relay.decoder.is_done() {
+                relay.count(length);
+                relay.finish();
+                return Self::Whole(data);
+            }
+        }
+        let relay = Rc::new(RefCell::new(relay));
+        tokio::task::spawn_local(drive(Rc::downgrade(&relay)));
+        Self::Upstream(relay)
     }
 }
 
+/// Moves the rest of the request and watches the time while hyper waits for the client.
+async fn drive(relay: Weak<RefCell<Relay>>) {
+    poll_fn(|cx| match relay.upgrade() {
+        Some(relay) => relay.borrow_mut().drive(cx),
+        None => Poll::Ready(()),
+    })
+    .await;
+}
+
 impl Relay {
-    fn finish(&mut self) {
-        self.finished = true;
-        let Some(mut connection) = self.connection.take() else { return };
-        connection.busy = false;
-        connection.count_bytes();
-        let worker = &self.record.worker;
-        if connection.leftover.is_empty() {
-            worker.give_buffer(std::mem::take(&mut connection.leftover));
-        }
-        if let Some(reuse) = self.reuse.filter(|_| self.request_sent) {
-            worker.pools.checkin(connection, reuse);
+    /// The length of a body of which every byte has been read.
+    fn is_here(&self) -> Option<u64> {
+        let read = self.connection.as_ref()?.leftover.len() as u64;
+        self.decoder.remaining().filter(|length| self.sending == Sending::Sent && *length <= read)
+    }
+
+    fn count(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.sent += bytes;
         }
     }
 
-    fn fail(&mut self, flag: ResponseFlags) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.record.flags.insert(flag);
-        self.record.count(HttpStat::DownstreamRqTxReset);
-        self.finished = true;
+    /// The answer is complete: the connection may be used again, the request is counted.
+    fn finish(&mut self) {
+        let (Some(mut connection), Some(record)) = (self.connection.take(), self.record.take()) else {
+            return;
+        };
+        connection.busy = false;
+        connection.count_bytes();
+        if connection.leftover.is_empty() {
+            record.worker.give_buffer(std::mem::take(&mut connection.leftover));
+        }
+        if let Some(reuse) = self.reuse.filter(|_| self.sending == Sending::Sent) {
+            record.worker.pools.checkin(connection, reuse);
+        }
+    }
+
+    fn fail(&mut self, flag: ResponseFlags) {
+        if let Some(mut record) = self.record.take() {
+            record.flags.insert(flag);
+            record.count(if flag == ResponseFlags::DOWNSTREAM_RESET {
+                HttpStat::DownstreamRqRxReset
+            } else {
+                HttpStat::DownstreamRqTxReset
+            });
+        }
         self.connection = None;
-        Poll::Ready(Some(Err(Cut)))
+        self.cut = true;
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.driver.clone_from(cx.waker());
+        let Some(connection) = &mut self.connection else { return Poll::Ready(()) };
+        if self.sending == Sending::On {
+            match self.source.poll_send(cx, &mut self.timer, &mut connection.stream) {
+                Poll::Ready(Ok(())) => {
+                    self.sending = Sending::Sent;
+                    self.timer.request_complete();
+                }
+                Poll::Ready(Err(_)) => self.sending = Sending::Abandoned,
+                Poll::Pending => {}
+            }
+            if let Some(record) = &mut self.record {
+                record.received = self.source.bytes();
+            }
+        }
+        let flag = match ready!(self.timer.poll(cx)) {
+            Expired::Whole => ResponseFlags::UPSTREAM_TIMEOUT,
+            Expired::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
+        };
+        self.fail(flag);
+        self.reader.wake_by_ref();
+        Poll::Ready(())
+    }
+
+    fn next_piece(&mut self) -> Result<Option<Bytes>, ()> {
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        decode(&mut self.decoder, &mut connection.leftover)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        self.poll_request(cx);
         loop {
-            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match decode(&mut self.decoder, &mut connection.leftover) {
-                Err(()) => return self.fail(ResponseFlags::UPSTREAM_PROTOCOL_ERROR),
+            if std::mem::take(&mut self.cut) {
+                return Poll::Ready(Some(Err(Cut)));
+            }
+            match self.next_piece() {
+                Err(()) => {
+                    self.fail(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+                    continue;
+                }
                 Ok(Some(data)) => {
-                    self.record.sent += data.len() as u64;
+                    self.count(data.len() as u64);
                     self.timer.touch();
+                    if self.decoder.is_done() && self.trailer_fields().is_none() {
+                        self.finish();
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Ok(None) => {}
             }
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
             if self.decoder.is_done() {
+                let trailers = self.trailer_fields();
                 self.finish();
-                return self.trailers();
+                return Poll::Ready(trailers.map(|map| Ok(Frame::trailers(map))));
             }
-            let worker = Rc::clone(&self.record.worker);
-            match read(cx, &worker, connection) {
-                Poll::Ready(Ok(count)) if count > 0 => {}
+            let Some(record) = &self.record else { return Poll::Ready(None) };
+            match read(cx, &record.worker, &mut connection.stream, &mut connection.leftover) {
+                Poll::Ready(Ok(count)) if count > 0 => self.timer.touch(),
                 Poll::Ready(ended) => {
                     if ended.is_err() || self.decoder.end_of_stream().is_err() {
-                        return self.fail(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+                        self.fail(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
                     }
                 }
                 Poll::Pending => {
-                    return match ready!(self.timer.poll(cx)) {
-                        Expired::Whole => self.fail(ResponseFlags::UPSTREAM_TIMEOUT),
-                        Expired::Idle => self.fail(ResponseFlags::STREAM_IDLE_TIMEOUT),
-                    };
+                    self.reader.clone_from(cx.waker());
+                    return Poll::Pending;
                 }
             }
         }
     }
 
-    fn poll_request(&mut self, cx: &mut Context<'_>) {
-        let Some(connection) = &mut self.connection else { return };
-        if self.request_sent || self.abandoned {
-            return;
-        }
-        match self.source.poll_send(cx, &mut self.timer, &mut connection.stream) {
-            Poll::Ready(Ok(())) => self.request_sent = true,
-            // The upstream wants no more of it; its answer goes on.
-            Poll::Ready(Err(_)) => self.abandoned = true,
-            Poll::Pending => {}
-        }
-        self.record.received = self.source.bytes();
-    }
-
-    fn trailers(&mut self) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn trailer_fields(&mut self) -> Option<http::HeaderMap> {
         let pass = self.source.trailers;
-        let Some(fields) = self.decoder.trailers().filter(|fields| pass && !fields.is_empty()) else {
-            return Poll::Ready(None);
-        };
+        let fields = self.decoder.trailers().filter(|fields| pass && !fields.is_empty())?;
         let mut map = http::HeaderMap::new();
         for (name, value) in fields.iter() {
             if let (Ok(name), Ok(value)) =
@@ -262,29 +238,30 @@ impl Relay {
                 map.append(name, value);
             }
         }
-        Poll::Ready(Some(Ok(Frame::trailers(map))))
+        Some(map)
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if !self.finished {
-            self.record.flags.insert(ResponseFlags::DOWNSTREAM_RESET);
-            self.record.count(HttpStat::DownstreamRqRxReset);
+        if self.connection.is_some() {
+            self.fail(ResponseFlags::DOWNSTREAM_RESET);
         }
+        self.driver.wake_by_ref();
     }
 }
 
 fn read(
     cx: &mut Context<'_>,
     worker: &Worker,
-    connection: &mut UpstreamConnection,
+    stream: &mut Stream,
+    leftover: &mut Vec<u8>,
 ) -> Poll<std::io::Result<usize>> {
     worker.with_scratch(|scratch| {
         let Some(space) = scratch.get_mut(..CAUTIOUS_READ) else { return Poll::Pending };
-        let read = ready!(connection.stream.poll_read(cx, space));
+        let read = ready!(stream.poll_read(cx, space));
         if let Ok(count) = read {
-            connection.leftover.extend_from_slice(space.get(..count).unwrap_or_default());
+            leftover.extend_from_slice(space.get(..count).unwrap_or_default());
         }
         Poll::Ready(read)
     })
@@ -324,23 +301,26 @@ impl Body for Outgoing {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match self.get_mut() {
-            Self::Local(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Upstream(relay) => relay.poll(cx),
+            Self::Whole(body) => Poll::Ready(body.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Upstream(relay) => relay.borrow_mut().poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Local(body) => body.is_none(),
-            Self::Upstream(relay) => relay.finished && relay.connection.is_none(),
+            Self::Whole(body) => body.is_none(),
+            Self::Upstream(relay) => {
+                let relay = relay.borrow();
+                relay.connection.is_none() && !relay.cut
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Upstream(relay) => {
-                relay.decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+                relay.borrow().decoder.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
         }
     }

@@ -235,7 +235,9 @@ fn with_number(number: u128, job: impl FnOnce(&[u8])) {
 pub fn frame_request(head: &mut RequestHead, framing: Framing) {
     match framing {
         // Said once and as it was understood, whatever the client's protocol let through.
-        Framing::Length(length) => with_number(u128::from(length), |text| head.fields.set("content-length", text)),
+        Framing::Length(length) => {
+            with_number(u128::from(length), |text| head.fields.set("content-length", text))
+        }
         Framing::Chunked => head.fields.push("transfer-encoding", b"chunked"),
         Framing::None if !matches!(head.method(), "GET" | "HEAD" | "TRACE" | "CONNECT") => {
             head.fields.set("content-length", b"0");

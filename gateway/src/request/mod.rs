@@ -1,17 +1,22 @@
 //! The life of one request.
 //!
 //! Owns everything between a parsed head and the last byte of the answer. Reading order: this file (phases 1 to 5,
-//! the same for HTTP/1 and HTTP/2), `attempt.rs` (phase 6, one endpoint after another), then the pump of the
-//! client's protocol: `h1.rs` or `h2.rs`. It must never change configuration or state.
+//! the same for HTTP/1 and HTTP/2), `attempt.rs` (phase 6, one endpoint after another), then the client's protocol:
+//! `h1.rs`, `h1_respond.rs`, `h1_source.rs` or `h2.rs`, `h2_source.rs`, `h2_body.rs`. It must never change
+//! configuration or state.
 
 pub mod attempt;
 pub mod h1;
+pub mod h1_respond;
+pub mod h1_source;
 pub mod h2;
 pub mod h2_body;
+pub mod h2_source;
 pub mod headers;
 pub mod outbox;
 pub mod pump;
 pub mod record;
+pub mod replay;
 pub mod reply;
 pub mod timer;
 pub mod tunnel;
@@ -58,7 +63,10 @@ pub async fn answer(
         head.fields.get("host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
     let route = manager.virtual_hosts.find(authority, head.target(), &head.fields).ok_or(Failure::NoRoute)?;
     let idle = manager.config.stream_idle_timeout;
-    timer.start(if wishes.upgrade { None } else { route.timeout }, (!idle.is_zero()).then_some(idle));
+    timer.start_request(if wishes.upgrade { None } else { route.timeout }, (!idle.is_zero()).then_some(idle));
+    if matches!(framing, Framing::None | Framing::Length(0)) {
+        timer.request_complete();
+    }
 
     // 5. The target: by the override header, else by one draw.
     let cluster = match route.target {

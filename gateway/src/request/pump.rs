@@ -5,6 +5,7 @@
 //! Next: `h1.rs`.
 
 use super::outbox::Outbox;
+use super::replay::Replay;
 use super::timer::Timer;
 use crate::io::Stream;
 use crate::worker::{CAUTIOUS_READ, SCRATCH, Worker};
@@ -39,6 +40,8 @@ pub struct Pump {
     pass_trailers: bool,
     /// To the sink; the head may be put in before the first poll.
     pub out: Outbox,
+    /// Keeps what leaves of a body that may have to be sent again.
+    pub replay: Option<Replay>,
     finished: bool,
     cautious: bool,
     /// Body bytes that came from the source.
@@ -55,6 +58,7 @@ impl Pump {
             encoding,
             pass_trailers: false,
             out: Outbox::new(worker),
+            replay: None,
             finished: false,
             cautious: false,
             bytes: 0,
@@ -92,7 +96,7 @@ impl Pump {
                 break;
             }
             let data = rest.get(step.data.clone()).unwrap_or_default();
-            self.bytes += data.len() as u64;
+            self.note(data);
             encode(self.out.buffer(), self.encoding, data);
             used += step.consumed;
         }
@@ -191,7 +195,7 @@ impl Pump {
                 break;
             }
             let data = read.get(step.data.clone()).unwrap_or_default();
-            self.bytes += data.len() as u64;
+            self.note(data);
             self.send(cx, data, sink)?;
             read = read.get(step.consumed..).unwrap_or_default();
         }
@@ -201,6 +205,13 @@ impl Pump {
             self.finish();
         }
         Ok(())
+    }
+
+    fn note(&mut self, data: &[u8]) {
+        self.bytes += data.len() as u64;
+        if let Some(replay) = &mut self.replay {
+            replay.keep(data);
+        }
     }
 
     /// Writes at once what can be written; the rest is kept.

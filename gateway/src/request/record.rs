@@ -63,6 +63,8 @@ pub struct Record {
     cluster: Option<usize>,
     /// The endpoint that it is with now.
     endpoint: Option<Arc<Endpoint>>,
+    /// The outcome at that endpoint is counted already.
+    endpoint_counted: bool,
 }
 
 impl Record {
@@ -92,6 +94,7 @@ impl Record {
             first_attempt_failed: false,
             cluster: None,
             endpoint: None,
+            endpoint_counted: false,
         };
         worker.active_requests.set(worker.active_requests.get() + 1);
         worker.note_work();
@@ -167,6 +170,7 @@ impl Record {
         endpoint.active_requests.fetch_add(1, Relaxed);
         endpoint.requests.fetch_add(1, Relaxed);
         self.endpoint = Some(Arc::clone(endpoint));
+        self.endpoint_counted = false;
         if let Some(cluster) = self.cluster() {
             cluster.shared.stats.scope.inc(self.worker.shard, ClusterStat::UpstreamRqTotal);
         }
@@ -192,6 +196,7 @@ impl Record {
         if let Some(endpoint) = &self.endpoint {
             endpoint.errors.fetch_add(1, Relaxed);
         }
+        self.endpoint_counted = true;
         self.first_attempt_failed = true;
     }
 
@@ -200,7 +205,6 @@ impl Record {
         let reply = failure.reply();
         self.status = reply.status;
         self.flags.insert(reply.flags);
-        let shard = self.worker.shard;
         match failure {
             Failure::NoRoute => self.count(HttpStat::NoRoute),
             Failure::Overloaded => self.count(HttpStat::DownstreamRqOverloadClose),
@@ -213,7 +217,6 @@ impl Record {
             Failure::Malformed(_) | Failure::MalformedBody => self.count(HttpStat::DownstreamCxProtocolError),
             _ => {}
         }
-        let Some(cluster) = self.cluster() else { return };
         let stat = match failure {
             Failure::RouteTimeout => ClusterStat::UpstreamRqTimeout,
             Failure::ClientGone => ClusterStat::UpstreamRqCancelled,
@@ -223,7 +226,13 @@ impl Record {
             Failure::ConnectFailed | Failure::ConnectTimeout => ClusterStat::UpstreamRqPendingFailureEject,
             _ => return,
         };
-        cluster.shared.stats.scope.inc(shard, stat);
+        self.count_in_cluster(stat);
+    }
+
+    fn count_in_cluster(&self, stat: ClusterStat) {
+        if let Some(cluster) = self.cluster() {
+            cluster.shared.stats.scope.inc(self.worker.shard, stat);
+        }
     }
 
     fn close_http(&self, micros: u64) {
@@ -246,10 +255,16 @@ impl Record {
     fn close_cluster(&self, micros: u64) {
         let Some(cluster) = self.cluster() else { return };
         let (stats, shard) = (&cluster.shared.stats, self.worker.shard);
-        if let Some(endpoint) = &self.endpoint {
-            let failed = self.status >= 500 || self.status == 0;
-            let cell = if failed { &endpoint.errors } else { &endpoint.successes };
-            cell.fetch_add(1, Relaxed);
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| !self.endpoint_counted) {
+            let cell = match self.status {
+                // The client left: nobody knows how the endpoint would have answered.
+                0 => None,
+                1..500 => Some(&endpoint.successes),
+                _ => Some(&endpoint.errors),
+            };
+            cell.inspect(|cell| {
+                cell.fetch_add(1, Relaxed);
+            });
         }
         let class = match self.status / 100 {
             1 => ClusterStat::UpstreamRq1xx,
@@ -321,6 +336,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.status == 0 && self.flags.is_empty() && self.protocol == "HTTP/2" {
+            // hyper drops a request whose stream was reset.
+            self.flags.insert(ResponseFlags::DOWNSTREAM_RESET);
+            self.count(HttpStat::DownstreamRqRxReset);
+            self.count_in_cluster(ClusterStat::UpstreamRqCancelled);
+        }
         let duration = self.start.elapsed();
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.close_http(micros);

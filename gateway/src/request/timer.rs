@@ -3,6 +3,7 @@
 //! Owns one sleep per connection that is re-armed only when it fires, so that a request costs no timer operation.
 //! It must never act on an expiry. Next: `pump.rs`.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub enum Expired {
 pub struct Timer {
     sleep: Pin<Box<Sleep>>,
     whole: Option<Instant>,
+    /// The limit over the whole answer, while the request is still coming in.
+    waiting: Option<Duration>,
     idle: Option<Duration>,
     activity: Instant,
 }
@@ -41,6 +44,7 @@ impl Timer {
         Self {
             sleep: Box::pin(tokio::time::sleep_until(now + NEVER)),
             whole: None,
+            waiting: None,
             idle: None,
             activity: now,
         }
@@ -50,11 +54,32 @@ impl Timer {
     pub fn start(&mut self, whole: Option<Duration>, idle: Option<Duration>) {
         let now = Instant::now();
         self.whole = whole.map(|limit| now + limit);
+        self.waiting = None;
         self.idle = idle;
         self.activity = now;
-        // An armed sleep that fires too early only looks and is armed again; one that fires too late is moved.
-        if self.sleep.is_elapsed() || self.next() < self.sleep.deadline() {
-            let next = self.next();
+        self.arm();
+    }
+
+    /// Begins anew, with `answer` as the limit from [`Timer::request_complete`] on (Envoy's route timeout spans from
+    /// the end of the request to the end of the answer, so that a long upload is not cut).
+    pub fn start_request(&mut self, answer: Option<Duration>, idle: Option<Duration>) {
+        self.start(None, idle);
+        self.waiting = answer;
+    }
+
+    /// The request has been taken whole: the time of the answer begins. Later calls change nothing.
+    pub fn request_complete(&mut self) {
+        if let Some(limit) = self.waiting.take() {
+            self.activity = Instant::now();
+            self.whole = Some(self.activity + limit);
+            self.arm();
+        }
+    }
+
+    /// An armed sleep that fires too early only looks and is armed again; one that fires too late is moved.
+    fn arm(&mut self) {
+        let next = self.next();
+        if self.sleep.is_elapsed() || next < self.sleep.deadline() {
             self.sleep.as_mut().reset(next);
         }
     }
@@ -62,11 +87,6 @@ impl Timer {
     /// Something moved.
     pub fn touch(&mut self) {
         self.activity = Instant::now();
-    }
-
-    /// What is left of the whole limit.
-    pub fn remaining(&self) -> Option<Duration> {
-        self.whole.map(|limit| limit.saturating_duration_since(Instant::now()))
     }
 
     fn next(&self) -> Instant {
@@ -94,8 +114,6 @@ impl Timer {
     }
 }
 
-use std::future::Future as _;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +125,18 @@ mod tests {
         timer.start(Some(Duration::from_secs(15)), Some(Duration::from_secs(20)));
         let start = Instant::now();
         timer.touch();
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Expired::Whole);
+        assert_eq!(start.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_the_answer_begins_when_the_request_is_complete() {
+        let mut timer = Timer::new();
+        timer.start_request(Some(Duration::from_secs(15)), Some(Duration::from_secs(300)));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let start = Instant::now();
+        timer.request_complete();
+        timer.request_complete();
         assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Expired::Whole);
         assert_eq!(start.elapsed().as_secs(), 15);
     }

@@ -18,20 +18,30 @@ const FRESH: Duration = Duration::from_secs(1);
 const MAX_IDLE: usize = 1024;
 /// How often connections that stayed idle too long are looked for.
 const SWEEP: Duration = Duration::from_millis(500);
+/// An endpoint without an idle connection for so many sweeps (one minute) is forgotten.
+const FORGET: u8 = 120;
 
 /// All idle connections of a worker.
 #[derive(Default)]
 pub struct Pools {
-    idle: RefCell<HashMap<u64, Vec<UpstreamConnection>>>,
+    idle: RefCell<HashMap<u64, Idle>>,
     /// Wakes the watcher; connections are armed with it when they are checked in.
     watcher: RefCell<Option<Waker>>,
+}
+
+/// The idle connections of one endpoint, oldest first.
+#[derive(Default)]
+struct Idle {
+    connections: Vec<UpstreamConnection>,
+    /// How many sweeps in a row found none: the list is kept over a moment in which all are in use.
+    empty_sweeps: u8,
 }
 
 impl Pools {
     /// The newest idle connection of an endpoint that is still good.
     pub fn checkout(&self, endpoint: u64, repeatable: bool) -> Option<UpstreamConnection> {
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.get_mut(&endpoint)?;
+        let connections = &mut idle.get_mut(&endpoint)?.connections;
         let now = Instant::now();
         while let Some(mut connection) = connections.pop() {
             let age = now.saturating_duration_since(connection.idle_since);
@@ -69,7 +79,7 @@ impl Pools {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(connection.endpoint.id).or_default();
+        let connections = &mut idle.entry(connection.endpoint.id).or_default().connections;
         if connections.len() < MAX_IDLE {
             connections.push(connection);
         }
@@ -77,7 +87,7 @@ impl Pools {
 
     /// Idle connections now.
     pub fn idle_count(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
+        self.idle.borrow().values().map(|idle| idle.connections.len()).sum()
     }
 
     /// Removes idle connections that ended, got stray bytes, grew too old or whose endpoint left. One task per
@@ -97,15 +107,15 @@ impl Pools {
     }
 
     fn remove_ended(&self, cx: &mut Context<'_>) {
-        for connections in self.idle.borrow_mut().values_mut() {
-            connections.retain_mut(|connection| still_quiet(connection, cx));
+        for idle in self.idle.borrow_mut().values_mut() {
+            idle.connections.retain_mut(|connection| still_quiet(connection, cx));
         }
     }
 
     fn remove_old(&self) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain(|_, connections| {
-            connections.retain(|connection| {
+        self.idle.borrow_mut().retain(|_, idle| {
+            idle.connections.retain(|connection| {
                 let old = now.saturating_duration_since(connection.idle_since) >= connection.reuse_for;
                 if old {
                     connection
@@ -116,7 +126,8 @@ impl Pools {
                 }
                 !old && !connection.endpoint.gone.load(Relaxed)
             });
-            !connections.is_empty()
+            idle.empty_sweeps = if idle.connections.is_empty() { idle.empty_sweeps + 1 } else { 0 };
+            idle.empty_sweeps < FORGET
         });
     }
 }

@@ -59,7 +59,9 @@ async fn route(addr: SocketAddr) -> Value {
 async fn the_main_job(addr: SocketAddr, requests: u32, rate: u32) {
     let folder = tempfile::tempdir().unwrap();
     let registry = format!("http://{addr}");
-    let envs = testkit::standin::envs(&registry);
+    let mut envs = testkit::standin::envs(&registry);
+    // Services of moto are per region; this is the one that the calls by hand and the backends name.
+    envs.push(("AWS_REGION".to_owned(), "us-east-1".to_owned()));
     let service = |name: &str| format!("svc1-{name}");
     let v1 = backend("v1", "v1-1", &service("v1"), &registry).await;
     let v2 = backend("v2", "v2-1", &service("v2"), &registry).await;

@@ -1,0 +1,138 @@
+//! What the gateway has enough of: connections, requests in flight, memory.
+
+use crate::common::Setup;
+use testkit::upstream::{Gate, Reply, Upstream};
+
+const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_at_once() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gateway = Setup::to(&v1).limit("max_downstream_connections: 2").start().await;
+    let (mut one, mut two) = (gateway.client().await, gateway.client().await);
+    assert_eq!(one.get("/").await.unwrap().status, 200);
+    assert_eq!(two.get("/").await.unwrap().status, 200);
+    let mut three = gateway.client().await;
+    three.closed().await.unwrap();
+    assert_eq!(gateway.stat("http.ingress.downstream_cx_overflow").await, 1);
+    drop(one);
+    gateway.until_stat("http.ingress.downstream_cx_active", 1).await;
+    let mut four = gateway.client().await;
+    assert_eq!(four.get("/").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn requests_beyond_max_requests_are_503_uo() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gate = Gate::new();
+    v1.push(Reply::ok("first").after(&gate));
+    let gateway = Setup::new()
+        .cluster("v1", &[v1.addr()], "circuit_breakers: {thresholds: [{max_requests: 1}]}")
+        .everything_to("v1", "")
+        .start()
+        .await;
+    let mut first = gateway.client().await;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    gate.until_arrived(1).await.unwrap();
+    let mut second = gateway.client().await;
+    let answer = second.get("/").await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (503, OVERFLOW));
+    assert_eq!(answer.header("x-envoy-overloaded"), Some("true"));
+    gate.open();
+    assert_eq!(first.response("GET").await.unwrap().status, 200);
+    assert_eq!(second.get("/").await.unwrap().status, 200);
+    let log = gateway.log(3).await;
+    assert_eq!(log[0]["response_flags"], "UO");
+    assert_eq!(gateway.stat("cluster.v1.upstream_rq_pending_overflow").await, 1);
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_connection_when_all_that_are_allowed_are_busy() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gate = Gate::new();
+    v1.push(Reply::ok("first").after(&gate));
+    let gateway = Setup::new()
+        .cluster(
+            "v1",
+            &[v1.addr()],
+            "circuit_breakers: {thresholds: [{max_connections: 1, max_pending_requests: 1}]}",
+        )
+        .everything_to("v1", "")
+        .start()
+        .await;
+    let mut first = gateway.client().await;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    gate.until_arrived(1).await.unwrap();
+    let mut second = gateway.client().await;
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    gateway.until_stat("cluster.v1.upstream_rq_pending_active", 1).await;
+    let mut third = gateway.client().await;
+    let answer = third.get("/").await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (503, OVERFLOW));
+    gate.open();
+    assert_eq!(first.response("GET").await.unwrap().status, 200);
+    assert_eq!(second.response("GET").await.unwrap().status, 200);
+    assert_eq!(v1.seen().connections, 1);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_connection_takes_the_place_of_one_that_closed() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gate = Gate::new();
+    v1.push(Reply::ok("first").header("connection", "close").after(&gate));
+    let gateway = Setup::new()
+        .cluster("v1", &[v1.addr()], "circuit_breakers: {thresholds: [{max_connections: 1}]}")
+        .everything_to("v1", "")
+        .start()
+        .await;
+    let mut first = gateway.client().await;
+    first.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    gate.until_arrived(1).await.unwrap();
+    let mut second = gateway.client().await;
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    gateway.until_stat("cluster.v1.upstream_rq_pending_active", 1).await;
+    gate.open();
+    assert_eq!(second.response("GET").await.unwrap().status, 200);
+    assert_eq!(v1.seen().connections, 2);
+}
+
+#[tokio::test]
+async fn many_connections_at_once_are_all_served() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gateway = Setup::to(&v1).arg("--concurrency").arg("2").start().await;
+    let mut all = Vec::new();
+    for _ in 0..300 {
+        all.push(gateway.client().await);
+    }
+    for client in &mut all {
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    }
+    for client in &mut all {
+        assert_eq!(client.response("GET").await.unwrap().status, 200);
+    }
+    drop(all);
+    gateway.until_stat("http.ingress.downstream_cx_active", 0).await;
+    assert_eq!(gateway.stat("http.ingress.downstream_cx_total").await, 300);
+}
+
+#[tokio::test]
+async fn an_idle_connection_costs_little() {
+    const IDLE: usize = 500;
+    let v1 = Upstream::start("v1").unwrap();
+    let gateway = Setup::to(&v1).start().await;
+    let head = format!("GET / HTTP/1.1\r\nhost: test\r\ncookie: {}\r\n\r\n", "a".repeat(3000));
+    let mut warm = gateway.client().await;
+    warm.send(&head).await.unwrap();
+    warm.response("GET").await.unwrap();
+    let before = gateway.resident();
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let mut client = gateway.client().await;
+        client.send(&head).await.unwrap();
+        assert_eq!(client.response("GET").await.unwrap().status, 200);
+        idle.push(client);
+    }
+    let each = gateway.resident().saturating_sub(before) / IDLE as u64;
+    println!("an idle client connection costs {each} bytes");
+    assert!(each < 4096, "{each} bytes for an idle connection");
+}
