@@ -18,6 +18,8 @@ pub mod rest;
 pub mod serve;
 pub mod settings;
 pub mod shared;
+#[cfg(test)]
+mod shared_tests;
 pub mod state;
 pub mod text;
 pub mod tokens;

@@ -270,6 +270,20 @@ async fn an_open_address_without_tokens_and_a_taken_port_are_refused() {
     assert_eq!(process.exit().await.unwrap().code(), Some(1));
     let text = process.stderr();
     assert!(text.contains(&address.to_string()) && text.contains("`listen`"), "{text}");
+    // A start that came to nothing used up no epoch: the state of a control that ran before is as it was.
+    let again = std::fs::read_to_string(&file).unwrap().replace(&address.to_string(), "127.0.0.1:0");
+    std::fs::write(&file, again).unwrap();
+    let control = Remote::start(&file, &[]).await;
+    control.target.post("/v1/weights", &json!({"routes": {"svc1": "v2=5"}, "timeout_ms": 1})).await;
+    control.process.kill().await.unwrap();
+    let before = std::fs::read_to_string(&state).unwrap();
+    std::fs::write(
+        &file,
+        std::fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", &address.to_string()),
+    )
+    .unwrap();
+    assert_eq!(Remote::spawn(&file, &[]).exit().await.unwrap().code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&state).unwrap(), before);
 }
 
 #[tokio::test]

@@ -249,3 +249,85 @@ async fn a_route_that_is_new_in_the_configuration_begins_with_its_weights() {
     gateway.serves("svc2", &[("a", 95), ("b", 5)]).await;
     gateway.serves("svc1", &[("v1", 90), ("v2", 10)]).await;
 }
+
+/// A disk that hangs: opening a named pipe for writing waits for a reader.
+struct Hang(std::path::PathBuf);
+
+impl Hang {
+    fn new(folder: &tempfile::TempDir) -> Self {
+        let path = folder.path().join("state.json.tmp");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        Self(path)
+    }
+
+    /// The write that hung fails, and the next ones find a disk as it should be.
+    fn end(self) -> std::fs::File {
+        let reader = std::fs::OpenOptions::new().read(true).write(true).open(&self.0).unwrap();
+        std::fs::remove_file(&self.0).unwrap();
+        reader
+    }
+}
+
+/// Lets time pass: by itself it stands still while a write hangs.
+async fn pass(time: Duration) {
+    let end = tokio::time::Instant::now() + time;
+    while tokio::time::Instant::now() < end {
+        tokio::time::advance(Duration::from_millis(50)).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A control at 50/50 whose disk takes everything.
+async fn at_half(folder: &tempfile::TempDir) -> (Local, FakeGateway, support::Running) {
+    let (control, gateway, running) = with_full_disk(folder).await;
+    std::fs::remove_dir(folder.path().join("state.json.tmp")).unwrap();
+    (control, gateway, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_was_refused_and_landed_late_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let (control, _gateway, running) = at_half(&folder).await;
+    let hang = Hang::new(&folder);
+    let target = control.target.clone();
+    let rise = tokio::spawn(async move { target.set("svc1", "v2=60").await });
+    pass(Duration::from_secs(4)).await;
+    let refused = rise.await.unwrap();
+    assert_eq!(refused.status, 507, "{}", refused.text);
+    let view = control.target.get("/v1/routes").await.json();
+    assert_eq!(
+        (&view["control"]["saved"], &view["routes"][0]["weights"]["v2"]),
+        (&json!(false), &json!(5_000))
+    );
+    // What the disk would hold had the write come to its end after all.
+    edit(&path, |value| value["routes"]["svc1"]["weights"] = json!({"v1": 4_000, "v2": 6_000}));
+    let _reader = hang.end();
+    let mut saved = json!(false);
+    while saved == json!(false) {
+        pass(Duration::from_secs(1)).await;
+        saved = control.target.get("/v1/routes").await.json()["control"]["saved"].clone();
+    }
+    control.stop_with(running).await;
+    let document = StateFile::open(&path, false).unwrap().1.unwrap();
+    assert_eq!(document.routes["svc1"].weights, weights(&[("v1", 5_000), ("v2", 5_000)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_carried_to_its_end_though_its_client_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (control, gateway, _running) = at_half(&folder).await;
+    let hang = Hang::new(&folder);
+    let target = control.target.clone();
+    let rollback = tokio::spawn(async move { target.post("/v1/routes/svc1/rollback", &json!({})).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    rollback.abort();
+    assert!(rollback.await.unwrap_err().is_cancelled(), "it was still being written");
+    pass(Duration::from_secs(3)).await;
+    gateway.serves("svc1", &[("v1", 100), ("v2", 0)]).await;
+    let _reader = hang.end();
+}

@@ -54,6 +54,10 @@ impl Sync {
         Self { standin, wanted, status, drain, handle }
     }
 
+    fn want(&self, wanted: Wanted) {
+        drop(self.wanted.send_replace(wanted));
+    }
+
     fn route(&self) -> Value {
         self.standin.route("mesh", "svc1", "main").unwrap()
     }
@@ -74,7 +78,7 @@ impl Sync {
 async fn an_own_change_reaches_the_route_and_no_other_field_does() {
     let mut sync = Sync::start(OnDrift::Pause);
     assert_eq!(sync.status.borrow().state, SyncState::Disabled);
-    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.want(weights(9_000, 1_000));
     let status = sync.until_in_sync(90, 10).await;
     assert_eq!((status.version, status.writes, status.failures), (Some(2), 1, 0));
     assert!(status.last_success_unix_ms > Some(1_600_000_000_000));
@@ -85,7 +89,7 @@ async fn an_own_change_reaches_the_route_and_no_other_field_does() {
 async fn the_newest_of_many_changes_is_what_stays() {
     let mut sync = Sync::start(OnDrift::Pause);
     for v2 in 0..=50_u32 {
-        sync.wanted.send_replace(weights(10_000 - v2 * 100, v2 * 100));
+        sync.want(weights(10_000 - v2 * 100, v2 * 100));
         tokio::task::yield_now().await;
     }
     sync.until_in_sync(50, 50).await;
@@ -97,7 +101,7 @@ async fn throttling_and_failures_are_shown_and_overcome() {
     let mut sync = Sync::start(OnDrift::Pause);
     sync.standin.faults().add(Fault::of(Service::AppMesh, Kind::Throttle).operation("UpdateRoute").times(1));
     sync.standin.faults().add(Fault::of(Service::AppMesh, Kind::Close).operation("DescribeRoute").times(1));
-    sync.wanted.send_replace(weights(9_900, 100));
+    sync.want(weights(9_900, 100));
     let status = sync.until("an error", |status| status.state == SyncState::Error).await;
     assert!(status.last_error.is_some_and(|error| error.contains("DescribeRoute")));
     let status = sync.until_in_sync(99, 1).await;
@@ -108,7 +112,7 @@ async fn throttling_and_failures_are_shown_and_overcome() {
 #[tokio::test]
 async fn another_writers_weights_are_written_over_when_resumed() {
     let mut sync = Sync::start(OnDrift::Pause);
-    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.want(weights(9_000, 1_000));
     sync.until_in_sync(90, 10).await;
     sync.standin.set_route("mesh", "svc1", "main", spec(0, 100));
     sync.handle.resume();
@@ -121,7 +125,7 @@ async fn another_writers_weights_are_written_over_when_resumed() {
 async fn a_change_of_the_last_moment_is_written_before_a_draining_process_ends() {
     let mut sync = Sync::start(OnDrift::Pause);
     sync.standin.faults().add(Fault::of(Service::AppMesh, Kind::Throttle).times(1));
-    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.want(weights(9_000, 1_000));
     sync.until("throttled", |status| status.failures == 1).await;
     sync.drain.start(DEADLINE);
     within(DEADLINE, "the task ends", sync.handle.join()).await.unwrap();
@@ -132,7 +136,7 @@ async fn a_change_of_the_last_moment_is_written_before_a_draining_process_ends()
 async fn a_drain_that_ends_cuts_a_call_without_answer() {
     let sync = Sync::start(OnDrift::Pause);
     sync.standin.faults().add(Fault::of(Service::AppMesh, Kind::Timeout));
-    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.want(weights(9_000, 1_000));
     sync.standin.until_requests("DescribeRoute", 1).await.unwrap();
     sync.drain.start(Duration::ZERO);
     within(DEADLINE, "the task ends", sync.handle.join()).await.unwrap();
@@ -141,9 +145,9 @@ async fn a_drain_that_ends_cuts_a_call_without_answer() {
 #[tokio::test]
 async fn a_control_that_does_not_lead_writes_nothing_even_under_enforce() {
     let mut sync = Sync::start(OnDrift::Enforce);
-    sync.wanted.send_replace(weights(9_000, 1_000));
+    sync.want(weights(9_000, 1_000));
     sync.until_in_sync(90, 10).await;
-    sync.wanted.send_replace(Err("control b is ahead".to_owned()));
+    sync.want(Err("control b is ahead".to_owned()));
     let status = sync.until("stands still", |status| status.state == SyncState::Disabled).await;
     assert_eq!(status.detail, "control b is ahead");
     sync.standin.set_route("mesh", "svc1", "main", spec(0, 100));

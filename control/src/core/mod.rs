@@ -366,7 +366,10 @@ impl Core {
                 continue;
             }
             if !fence::is_ahead(&self.document.control, &self.document.lineage, &seen) {
-                self.sure = true;
+                // A version that was left behind on purpose tells nothing of today.
+                let own = &self.document.control;
+                let mut known = self.document.lineage.iter().chain([own]);
+                self.sure |= known.any(|start| start.id == seen.control_id);
                 continue;
             }
             let higher = self
