@@ -2,7 +2,7 @@
 //!
 //! Reading order: `app` (birth and death of the process), `listener` (accepting), `request` (the life of one request,
 //! top to bottom), `router`, `cluster`, `upstream`, then `state` (what they all read) and `sources` (who changes it).
-//! `admin` and `stats` watch. Direction of imports: listener -> request -> router -> cluster -> upstream; sources
+//! `admin` and `stats` watch. Direction of imports: listener -> request -> router -> upstream -> cluster; sources
 //! only send changes to `state::store`; nobody imports `admin` or a source but `app`.
 
 #![forbid(unsafe_code)]
