@@ -25,6 +25,8 @@ const STAND_BACK: Duration = Duration::from_millis(1);
 pub const MIN_DRAIN: Duration = Duration::from_secs(5);
 /// ... and until nothing new arrived for so long.
 pub const QUIET: Duration = Duration::from_secs(1);
+/// Before its deadline a drain stops accepting all the same, so that what is open can end in order.
+const CLOSING: Duration = Duration::from_secs(2);
 /// How often a drain looks for new work.
 const LOOK: Duration = Duration::from_millis(50);
 /// A pause after accept failed (no descriptors left): the kernel would fail again at once.
@@ -92,12 +94,15 @@ async fn quiet(worker: &Worker) {
     worker.drain.draining().await;
     let begun = Instant::now();
     let (mut seen, mut since) = (worker.work(), begun);
+    let deadline = worker.drain.deadline().and_then(|deadline| deadline.checked_sub(CLOSING));
+    let latest = deadline.map_or(begun, |deadline| deadline.max(begun + MIN_DRAIN));
     loop {
         tokio::time::sleep(LOOK).await;
         if worker.work() != seen {
             (seen, since) = (worker.work(), Instant::now());
         }
-        if begun.elapsed() >= MIN_DRAIN && since.elapsed() >= QUIET {
+        let quiet = begun.elapsed() >= MIN_DRAIN && since.elapsed() >= QUIET;
+        if quiet || Instant::now() >= latest {
             return;
         }
     }
@@ -123,7 +128,8 @@ async fn serve(worker: Rc<Worker>, (index, peer): (usize, SocketAddr), socket: T
     let served = client.serve().await;
     if let Served::Http2(stream, first) = served {
         let _http2 = open.counted(HttpStat::DownstreamCxHttp2Total, HttpStat::DownstreamCxHttp2Active);
-        h2::serve(worker, (index, peer), stream, first).await;
+        // Boxed, so that an HTTP/1 connection does not carry the size of an HTTP/2 one.
+        Box::pin(h2::serve(worker, (index, peer), stream, first)).await;
     }
     drop(open);
 }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// One address of a cluster. It lives as long as the address stays in the cluster, over any number of snapshots,
 /// so that pools, counts and health survive a change elsewhere.
@@ -92,6 +93,10 @@ pub struct ClusterShared {
     pub active_connections: AtomicU32,
     /// Requests that wait for a connection, for the breaker.
     pub pending_requests: AtomicU32,
+    /// Those of them that wait because there are as many connections as there may be.
+    pub waiting_requests: AtomicU32,
+    /// Tells one of these, in whatever worker, that a connection has closed.
+    pub room: Notify,
     discovery: Mutex<DiscoveryStatus>,
 }
 
@@ -103,7 +108,17 @@ impl ClusterShared {
             active_requests: AtomicU32::new(0),
             active_connections: AtomicU32::new(0),
             pending_requests: AtomicU32::new(0),
+            waiting_requests: AtomicU32::new(0),
+            room: Notify::new(),
             discovery: Mutex::default(),
+        }
+    }
+
+    /// A connection has closed, or could not be opened.
+    pub fn connection_ended(&self) {
+        self.active_connections.fetch_sub(1, Relaxed);
+        if self.waiting_requests.load(Relaxed) > 0 {
+            self.room.notify_one();
         }
     }
 

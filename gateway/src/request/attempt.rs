@@ -14,15 +14,13 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::error::Failure;
 use crate::io::{ConnectFailure, Stream};
 use crate::router::weighted::{self, Excluded};
-use crate::stats::names::ClusterStat;
 use crate::upstream::UpstreamConnection;
-use crate::upstream::connect;
+use crate::upstream::connect::{self, Unopened};
 use crate::worker::{CAUTIOUS_READ, Worker};
 use http1::{Framing, Limits, Parsed, RequestHead, ResponseHead, parse_response, response_framing};
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -74,6 +72,14 @@ pub struct Answer {
     pub reuse: Option<Duration>,
 }
 
+/// An [`Answer`] without its connection.
+struct Begun {
+    head: ResponseHead,
+    framing: Framing,
+    request_sent: bool,
+    reuse: Option<Duration>,
+}
+
 /// Why one attempt failed.
 enum AttemptFailure {
     /// A reused connection ended before the first byte: it had been closed while idle.
@@ -119,21 +125,26 @@ pub async fn run(
             let endpoint = Arc::clone(endpoint);
             record.enter_endpoint(&endpoint);
             let pooled = if fresh_only { None } else { worker.pools.checkout(endpoint.id, idempotent) };
-            let connection = match pooled {
-                Some(connection) => connection,
-                None => match open(&worker, here, &endpoint, client, timer).await {
-                    Ok(connection) => connection,
-                    Err(Opening::Final(failure)) => return Err(failure),
-                    Err(Opening::TryNext(next)) => {
-                        record.attempt_failed();
-                        tried.add(endpoint.id);
-                        failure = next;
-                        continue;
-                    }
-                },
+            let watched = (&mut *client, &mut *timer);
+            let opened = match pooled {
+                Some(connection) => Ok(connection),
+                None => open(&worker, here, &endpoint, idempotent, watched).await,
             };
-            match exchange(record, connection, client, timer).await {
-                Ok(answer) => return Ok(answer),
+            let mut connection = match opened {
+                Ok(connection) => connection,
+                Err(Opening::Final(failure)) => return Err(failure),
+                Err(Opening::TryNext(next)) => {
+                    record.attempt_failed();
+                    tried.add(endpoint.id);
+                    failure = next;
+                    continue;
+                }
+            };
+            record.move_to_endpoint(&connection.endpoint);
+            match exchange(record, &mut connection, client, timer).await {
+                Ok(Begun { head, framing, request_sent, reuse }) => {
+                    return Ok(Answer { connection, head, framing, request_sent, reuse });
+                }
                 Err(AttemptFailure::Stale) if idempotent && !fresh_only => fresh_only = true,
                 Err(AttemptFailure::Stale) => {
                     record.attempt_failed();
@@ -190,27 +201,17 @@ async fn open(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
-    client: &mut impl Downstream,
-    timer: &mut Timer,
+    idempotent: bool,
+    (client, timer): (&mut impl Downstream, &mut Timer),
 ) -> Result<UpstreamConnection, Opening> {
-    let breakers = &cluster.config.circuit_breakers;
-    let open_now = cluster.shared.active_connections.load(Relaxed);
-    let waiting = cluster.shared.pending_requests.load(Relaxed);
-    if waiting >= breakers.max_pending_requests || open_now >= breakers.max_connections {
-        let scope = &cluster.shared.stats.scope;
-        scope.inc(worker.shard, ClusterStat::UpstreamRqPendingOverflow);
-        if open_now >= breakers.max_connections {
-            scope.inc(worker.shard, ClusterStat::UpstreamCxOverflow);
-        }
-        return Err(Opening::Final(Failure::Overflow));
-    }
-    let connecting = connect::connect(worker, cluster, endpoint);
+    let connecting = connect::open(worker, cluster, endpoint, idempotent);
     tokio::pin!(connecting);
     poll_fn(|cx| {
         if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|failure| match failure {
-                ConnectFailure::Failed => Opening::TryNext(Failure::ConnectFailed),
-                ConnectFailure::TimedOut => Opening::TryNext(Failure::ConnectTimeout),
+                Unopened::Connect(ConnectFailure::Failed) => Opening::TryNext(Failure::ConnectFailed),
+                Unopened::Connect(ConnectFailure::TimedOut) => Opening::TryNext(Failure::ConnectTimeout),
+                Unopened::Overflow => Opening::Final(Failure::Overflow),
             }));
         }
         if client.poll_gone(cx).is_ready() {
@@ -233,10 +234,10 @@ fn expiry(expired: Expired, sent: bool) -> Failure {
 /// Sends the request and waits for the head of the answer.
 async fn exchange(
     record: &mut Record,
-    mut connection: UpstreamConnection,
+    connection: &mut UpstreamConnection,
     client: &mut impl Downstream,
     timer: &mut Timer,
-) -> Result<Answer, AttemptFailure> {
+) -> Result<Begun, AttemptFailure> {
     let worker = Rc::clone(&record.worker);
     client.begin(&record.head, !connection.reused);
     connection.busy = true;
@@ -244,8 +245,7 @@ async fn exchange(
     let mut head = worker.take_response();
     let mut reading = Reading::new(limits(record));
     let got =
-        poll_fn(|cx| reading.poll(cx, &worker, &mut connection, &mut head, (&mut *client, &mut *timer)))
-            .await;
+        poll_fn(|cx| reading.poll(cx, &worker, connection, &mut head, (&mut *client, &mut *timer))).await;
     if let Err(failure) = got {
         worker.give_response(head);
         if failure.is_the_upstreams() {
@@ -264,7 +264,7 @@ async fn exchange(
     // After a 101 nobody asked for, the bytes mean something else.
     let last = framing == Framing::UntilClose || head.status == 101;
     let reuse = if last { None } else { reuse_time(&head.fields, head.http10) };
-    Ok(Answer { connection, head, framing, request_sent: reading.sent, reuse })
+    Ok(Begun { head, framing, request_sent: reading.sent, reuse })
 }
 
 fn limits(record: &Record) -> Limits {

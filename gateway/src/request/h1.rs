@@ -221,8 +221,8 @@ impl Client {
             head.clear();
         }
         let current = self.worker.snapshot();
-        let record = Record::new(&self.worker, current, (self.listener, self.peer), head, "HTTP/1.1");
-        self.reply(record, failure, true).await
+        let mut record = Record::new(&self.worker, current, (self.listener, self.peer), head, "HTTP/1.1");
+        self.reply(&mut record, failure, true).await
     }
 
     /// Ends the writing half and reads for a while: closing a socket with unread bytes would reset it, and the

@@ -16,7 +16,6 @@ use super::{reply, tunnel};
 use crate::error::Failure;
 use crate::response_flags::ResponseFlags;
 use crate::stats::names::HttpStat;
-use crate::upstream::UpstreamConnection;
 use crate::worker::{Current, Worker};
 use http1::{Framing, RequestHead, request_framing};
 use std::future::poll_fn;
@@ -30,39 +29,41 @@ impl Client {
     /// Serves one request.
     pub(super) async fn request(&mut self, head: RequestHead) -> After {
         let current = self.worker.snapshot();
-        let mut record =
-            Record::new(&self.worker, Current::clone(&current), (self.listener, self.peer), head, "HTTP/1.1");
+        let place = (self.listener, self.peer);
+        let mut record = Record::new(&self.worker, Current::clone(&current), place, head, "HTTP/1.1");
         let Some(manager) = current.routes.listeners.get(self.listener) else { return After::Cut };
         let config = &manager.config;
         let (wishes, framing) = match open_request(&mut record, config) {
             Ok(opened) => opened,
-            Err(failure) => return self.reply(record, failure, true).await,
+            Err(failure) => return self.reply(&mut record, failure, true).await,
         };
         let mut pump = Pump::new(&self.worker, framing, config.lenient, encoding_of(framing));
-        pump = pump.with_trailers(config.enable_trailers);
+        pump.pass_trailers = config.enable_trailers;
         pump.replay = Replay::new(&self.worker, record.head.method(), framing);
         if wishes.expects_continue {
             self.stream_continue().await;
         }
-        let mut source = Source {
-            worker: &self.worker,
-            stream: &mut self.stream,
-            unread: &mut self.unread,
-            pump,
-            framing,
-        };
-        let answered = super::answer(&mut record, wishes, framing, &mut source, &mut self.timer).await;
-        let mut pump = source.pump;
+        let Self { worker, stream, unread, timer, .. } = self;
+        let mut source = Source { worker, stream, unread, pump: &mut pump, framing };
+        let answered = super::answer(&mut record, wishes, framing, &mut source, timer).await;
         pump.replay = None;
         record.received = pump.bytes;
         match answered {
             Err(failure) => {
                 // After a refused CONNECT nobody knows what the client sends next.
                 let close = !wishes.keep_alive || !pump.source_done() || record.head.method() == "CONNECT";
-                self.reply(record, failure, close).await
+                self.reply(&mut record, failure, close).await
             }
-            Ok(answer) if answer.head.status == 101 && wishes.upgrade => self.tunnel(record, answer).await,
-            Ok(answer) => self.respond(record, answer, wishes, pump).await,
+            Ok(mut answer) if answer.head.status == 101 && wishes.upgrade => {
+                self.tunnel(&mut record, &mut answer).await
+            }
+            Ok(mut answer) => {
+                let after = self.respond(&mut record, &mut answer, wishes, &mut pump).await;
+                if after != After::Cut {
+                    self.keep(answer);
+                }
+                after
+            }
         }
     }
 
@@ -85,7 +86,7 @@ impl Client {
     }
 
     /// Answers in the gateway's own words.
-    pub(super) async fn reply(&mut self, mut record: Record, failure: Failure, close: bool) -> After {
+    pub(super) async fn reply(&mut self, record: &mut Record, failure: Failure, close: bool) -> After {
         record.fail(failure);
         let local = failure.reply();
         if local.status == 0 {
@@ -113,12 +114,12 @@ impl Client {
     /// Brings an upstream's answer to the client.
     async fn respond(
         &mut self,
-        mut record: Record,
-        answer: Answer,
+        record: &mut Record,
+        answer: &mut Answer,
         wishes: Wishes,
-        mut request: Pump,
+        request: &mut Pump,
     ) -> After {
-        let Answer { mut connection, mut head, mut framing, mut request_sent, mut reuse } = answer;
+        let mut head = std::mem::take(&mut answer.head);
         let current = Current::clone(&record.current);
         let Some(manager) = current.routes.listeners.get(self.listener) else { return After::Cut };
         let config = &manager.config;
@@ -138,45 +139,38 @@ impl Client {
         }
         if bodiless {
             // Envoy gives an upgrade that was answered by 2xx no body.
-            (framing, reuse) = (Framing::None, None);
+            (answer.framing, answer.reuse) = (Framing::None, None);
             head.fields.push("content-length", b"0");
         }
-        let encoding = encoding_of(framing);
+        let encoding = encoding_of(answer.framing);
         let unframed_head = record.head.method() == "HEAD" && !head.fields.contains("content-length");
         if encoding == Encoding::Chunked || (unframed_head && head.status != 204 && head.status != 304) {
             head.fields.push("transfer-encoding", b"chunked");
         }
         record.status = head.status;
-        let mut body =
-            Pump::new(&self.worker, framing, false, encoding).with_trailers(config.enable_trailers);
+        let mut body = Pump::new(&self.worker, answer.framing, false, encoding);
+        body.pass_trailers = config.enable_trailers;
         http1::write_response_head(body.out.buffer(), &head);
         self.worker.give_response(head);
-        let first = body.take_leftover(&mut connection.leftover);
-        let ended = match first {
+        let ended = match body.take_leftover(&mut answer.connection.leftover) {
             Err(failure) => Err(failure_of(failure)),
-            Ok(()) => self.pump(&mut body, &mut request, &mut connection, &mut request_sent).await,
+            Ok(()) => self.pump(&mut body, request, answer).await,
         };
         record.received = request.bytes;
         record.sent = body.bytes;
         if let Err(end) = ended {
-            return cut(&mut record, end);
+            return cut(record, end);
         }
-        self.keep(connection, reuse.filter(|_| request_sent));
         // A client that still sends a body nobody wants cannot be understood afterwards.
         if close || !request.source_done() { After::Close } else { After::KeepAlive }
     }
 
     /// Both bodies at once, until the answer is complete.
-    async fn pump(
-        &mut self,
-        body: &mut Pump,
-        request: &mut Pump,
-        connection: &mut UpstreamConnection,
-        request_sent: &mut bool,
-    ) -> Result<(), End> {
+    async fn pump(&mut self, body: &mut Pump, request: &mut Pump, answer: &mut Answer) -> Result<(), End> {
         let mut abandoned = false;
         let Self { worker, stream, unread, timer, .. } = self;
         let worker: &Worker = worker;
+        let Answer { connection, request_sent, .. } = answer;
         timer.touch();
         poll_fn(|cx| {
             if !*request_sent && !abandoned {
@@ -203,10 +197,12 @@ impl Client {
         .await
     }
 
-    fn keep(&self, mut connection: UpstreamConnection, reuse: Option<Duration>) {
+    /// Gives the upstream connection to the next request, if it may have one.
+    fn keep(&self, answer: Answer) {
+        let Answer { mut connection, request_sent, reuse, .. } = answer;
         connection.busy = false;
         connection.count_bytes();
-        if let Some(reuse) = reuse {
+        if let Some(reuse) = reuse.filter(|_| request_sent) {
             if connection.leftover.is_empty() {
                 self.worker.give_buffer(std::mem::take(&mut connection.leftover));
             }
@@ -214,8 +210,8 @@ impl Client {
         }
     }
 
-    async fn tunnel(&mut self, mut record: Record, answer: Answer) -> After {
-        let Answer { mut connection, mut head, .. } = answer;
+    async fn tunnel(&mut self, record: &mut Record, answer: &mut Answer) -> After {
+        let (connection, mut head) = (&mut answer.connection, std::mem::take(&mut answer.head));
         connection.stream.set_patient(true);
         let current = Current::clone(&record.current);
         let Some(manager) = current.routes.listeners.get(self.listener) else { return After::Cut };

@@ -24,7 +24,7 @@ pub struct Source<'a> {
     /// What was read of it and belongs to the body or to the next request.
     pub unread: &'a mut Vec<u8>,
     /// The body's way.
-    pub pump: Pump,
+    pub pump: &'a mut Pump,
     /// How the body is framed.
     pub framing: Framing,
 }

@@ -67,12 +67,13 @@ impl Outgoing {
 
     /// The answer that comes over `connection`.
     pub fn upstream(
-        record: Record,
+        mut record: Record,
         connection: UpstreamConnection,
         (framing, reuse): (Framing, Option<Duration>),
         (source, request_sent): (Source, bool),
         timer: Timer,
     ) -> Self {
+        record.received = source.bytes();
         let mut relay = Relay {
             record: Some(record),
             connection: Some(connection),

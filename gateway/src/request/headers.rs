@@ -203,21 +203,33 @@ pub fn uuid4(rng: &mut impl Rng) -> [u8; 36] {
 }
 
 /// Rewrites a request for the route that takes it.
-pub fn apply_route(head: &mut RequestHead, route: &Route, remaining: Option<Duration>) {
-    if let Some(host) = &route.host_rewrite {
-        let before = head.fields.get("host").map(<[u8]>::to_vec).unwrap_or_default();
-        head.fields.set("host", host.as_bytes());
-        head.fields.set("x-envoy-original-host", &before);
-    }
-    if let Some(prefix) = &route.prefix_rewrite {
-        let before = head.target().to_owned();
-        let rest = before.get(route.matched_len()..).unwrap_or_default();
-        let after = format!("{prefix}{rest}");
-        head.fields.set("x-envoy-original-path", before.as_bytes());
-        head.set_target(if after.starts_with('/') { &after } else { "/" });
+pub fn apply_route(head: &mut RequestHead, route: &Route, remaining: Option<Duration>, worker: &Worker) {
+    if route.host_rewrite.is_some() || route.prefix_rewrite.is_some() {
+        let mut space = worker.take_buffer();
+        rewrite(head, route, &mut space);
+        worker.give_buffer(space);
     }
     if let Some(remaining) = remaining {
         with_number(remaining.as_millis(), |text| head.fields.set("x-envoy-expected-rq-timeout-ms", text));
+    }
+}
+
+/// `space` is an empty buffer: what a value is made of cannot stay where the value goes.
+fn rewrite(head: &mut RequestHead, route: &Route, space: &mut Vec<u8>) {
+    if let Some(host) = &route.host_rewrite {
+        space.extend_from_slice(head.fields.get("host").unwrap_or_default());
+        head.fields.set("host", host.as_bytes());
+        head.fields.set("x-envoy-original-host", space);
+        space.clear();
+    }
+    if let Some(prefix) = &route.prefix_rewrite {
+        space.extend_from_slice(head.target().as_bytes());
+        head.fields.set("x-envoy-original-path", space);
+        let before = space.len();
+        space.extend_from_slice(prefix.as_bytes());
+        space.extend_from_within(route.matched_len().min(before)..before);
+        let after = space.get(before..).and_then(|after| std::str::from_utf8(after).ok());
+        head.set_target(after.filter(|after| after.starts_with('/')).unwrap_or("/"));
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn answer(
             record.chosen().map(|(_, target, _)| target.cluster).ok_or(Failure::NoRoute)?
         }
     };
-    headers::apply_route(&mut record.head, route, route.timeout);
+    headers::apply_route(&mut record.head, route, route.timeout, &worker);
     headers::frame_request(&mut record.head, framing);
 
     // 6. Endpoints, one after another, until one answers.

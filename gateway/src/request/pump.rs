@@ -37,7 +37,8 @@ pub enum PumpFailure {
 pub struct Pump {
     decoder: BodyDecoder,
     encoding: Encoding,
-    pass_trailers: bool,
+    /// Trailers are passed on instead of dropped.
+    pub pass_trailers: bool,
     /// To the sink; the head may be put in before the first poll.
     pub out: Outbox,
     /// Keeps what leaves of a body that may have to be sent again.
@@ -67,12 +68,6 @@ impl Pump {
             pump.finished = true;
         }
         pump
-    }
-
-    /// Passes trailers on instead of dropping them.
-    pub fn with_trailers(mut self, pass: bool) -> Self {
-        self.pass_trailers = pass;
-        self
     }
 
     /// Whether the source's body has been read to its end.

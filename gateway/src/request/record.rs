@@ -176,6 +176,16 @@ impl Record {
         }
     }
 
+    /// Moves it to the endpoint of the connection that it was given instead of the one it asked for.
+    pub fn move_to_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
+        if self.endpoint.as_ref().is_some_and(|asked| asked.id != endpoint.id) {
+            self.leave_endpoint();
+            endpoint.active_requests.fetch_add(1, Relaxed);
+            endpoint.requests.fetch_add(1, Relaxed);
+            self.endpoint = Some(Arc::clone(endpoint));
+        }
+    }
+
     fn leave_cluster(&mut self) {
         if let Some(cluster) = self.cluster() {
             cluster.shared.active_requests.fetch_sub(1, Relaxed);

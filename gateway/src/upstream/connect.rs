@@ -3,7 +3,7 @@
 //! Owns the counts of it. It must never retry: the request decides that.
 //! Next: `pool.rs`.
 
-use super::UpstreamConnection;
+use super::{Place, UpstreamConnection, waiting};
 use crate::cluster::{Cluster, Endpoint};
 use crate::io::{ConnectFailure, Stream, dial};
 use crate::stats::names::ClusterStat;
@@ -12,25 +12,53 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Opens a connection for a request, with every count.
+/// Why a request got no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// The endpoint is then a suspect until a connect to it succeeds.
+    Connect(ConnectFailure),
+    /// As many requests wait as may.
+    Overflow,
+}
+
+/// A connection for a request that found none idle: to `endpoint`, or, where no more may be opened, the first one to
+/// any endpoint of the cluster that becomes free.
 ///
 /// # Errors
-/// [`ConnectFailure`]; the endpoint is then a suspect until a connect to it succeeds.
-pub async fn connect(
+/// [`Unopened`].
+pub async fn open(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+    repeatable: bool,
+) -> Result<UpstreamConnection, Unopened> {
+    let breakers = &cluster.config.circuit_breakers;
+    if cluster.shared.pending_requests.load(Relaxed) >= breakers.max_pending_requests {
+        cluster.shared.stats.scope.inc(worker.shard, ClusterStat::UpstreamRqPendingOverflow);
+        return Err(Unopened::Overflow);
+    }
+    let _pending = Pending::new(worker, cluster);
+    if let Some(free) = waiting::for_room(worker, cluster, endpoint, repeatable).await {
+        return Ok(free);
+    }
+    connect(worker, cluster, endpoint).await.map_err(Unopened::Connect)
+}
+
+/// Opens a connection, with every count.
+async fn connect(
     worker: &Worker,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
 ) -> Result<UpstreamConnection, ConnectFailure> {
     let scope = &cluster.shared.stats.scope;
     let started = Instant::now();
-    let _pending = Pending::new(worker, cluster);
+    let place = Place::take(endpoint, &cluster.shared);
     match dial(endpoint.address, cluster.config.connect_timeout).await {
         Ok(socket) => {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             cluster.shared.stats.connect_time.record(worker.shard, micros);
             endpoint.suspect.store(false, Relaxed);
-            let (stream, shared) = (Stream::plain(socket), Arc::clone(&cluster.shared));
-            Ok(UpstreamConnection::new(stream, Arc::clone(endpoint), shared, worker.shard))
+            Ok(UpstreamConnection::new(Stream::plain(socket), place, worker.shard))
         }
         Err(failure) => {
             endpoint.suspect.store(true, Relaxed);

@@ -1,10 +1,11 @@
 //! Connections to endpoints.
 //!
-//! Owns one upstream connection and its counts; `pool.rs` keeps the idle ones, `connect.rs` opens new ones.
-//! It must never pick an endpoint. Next: `pool.rs`.
+//! Owns one upstream connection and its counts; `pool.rs` keeps the idle ones, `connect.rs` opens new ones,
+//! `waiting.rs` holds up who may not have one yet. It must never pick an endpoint. Next: `pool.rs`.
 
 pub mod connect;
 pub mod pool;
+pub mod waiting;
 
 use crate::cluster::{ClusterShared, Endpoint};
 use crate::io::Stream;
@@ -12,11 +13,35 @@ use crate::stats::cells::Shard;
 use crate::stats::names::ClusterStat;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long an idle connection is kept when its server never said: Node closes after 5 s, and a canary at 1 %
 /// lives on cold pools.
 pub const DEFAULT_REUSE: Duration = Duration::from_secs(4);
+
+/// A connection in the counts that limits look at, from the attempt to open it to its end.
+#[derive(Debug)]
+pub struct Place {
+    endpoint: Arc<Endpoint>,
+    cluster: Arc<ClusterShared>,
+}
+
+impl Place {
+    /// Counts one more.
+    pub fn take(endpoint: &Arc<Endpoint>, cluster: &Arc<ClusterShared>) -> Self {
+        cluster.active_connections.fetch_add(1, Relaxed);
+        endpoint.active_connections.fetch_add(1, Relaxed);
+        Self { endpoint: Arc::clone(endpoint), cluster: Arc::clone(cluster) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.endpoint.active_connections.fetch_sub(1, Relaxed);
+        self.cluster.connection_ended();
+    }
+}
 
 /// An open connection to an endpoint. Dropping it closes it and corrects every gauge.
 #[derive(Debug)]
@@ -29,6 +54,7 @@ pub struct UpstreamConnection {
     pub endpoint: Arc<Endpoint>,
     /// Whose it is.
     pub cluster: Arc<ClusterShared>,
+    _place: Place,
     /// It has carried a request before.
     pub reused: bool,
     /// When it became idle.
@@ -42,19 +68,19 @@ pub struct UpstreamConnection {
 
 impl UpstreamConnection {
     /// Counts a connection that has just been opened.
-    pub fn new(stream: Stream, endpoint: Arc<Endpoint>, cluster: Arc<ClusterShared>, shard: Shard) -> Self {
+    pub fn new(stream: Stream, place: Place, shard: Shard) -> Self {
+        let (endpoint, cluster) = (Arc::clone(&place.endpoint), Arc::clone(&place.cluster));
         let scope = &cluster.stats.scope;
         scope.inc(shard, ClusterStat::UpstreamCxTotal);
         scope.inc(shard, ClusterStat::UpstreamCxHttp1Total);
         scope.inc(shard, ClusterStat::UpstreamCxActive);
-        cluster.active_connections.fetch_add(1, Relaxed);
-        endpoint.active_connections.fetch_add(1, Relaxed);
         endpoint.connections.fetch_add(1, Relaxed);
         Self {
             stream,
             leftover: Vec::new(),
             endpoint,
             cluster,
+            _place: place,
             reused: false,
             idle_since: Instant::now(),
             reuse_for: DEFAULT_REUSE,
@@ -81,7 +107,5 @@ impl Drop for UpstreamConnection {
         if self.busy {
             scope.inc(self.shard, ClusterStat::UpstreamCxDestroyWithActiveRq);
         }
-        self.cluster.active_connections.fetch_sub(1, Relaxed);
-        self.endpoint.active_connections.fetch_sub(1, Relaxed);
     }
 }

@@ -4,13 +4,15 @@
 //! a request is lost on it. It must never open a connection. Next: `request/attempt.rs`, who checks out.
 
 use super::UpstreamConnection;
+use super::waiting::Queues;
 use crate::stats::names::ClusterStat;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A request that may not be repeated takes a connection that was idle for less, or a new one.
 const FRESH: Duration = Duration::from_secs(1);
@@ -27,6 +29,7 @@ pub struct Pools {
     idle: RefCell<HashMap<u64, Idle>>,
     /// Wakes the watcher; connections are armed with it when they are checked in.
     watcher: RefCell<Option<Waker>>,
+    queues: Queues,
 }
 
 /// The idle connections of one endpoint, oldest first.
@@ -78,11 +81,19 @@ impl Pools {
         {
             return;
         }
+        if !self.queues.may_keep(&connection.cluster) {
+            return;
+        }
         let mut idle = self.idle.borrow_mut();
         let connections = &mut idle.entry(connection.endpoint.id).or_default().connections;
         if connections.len() < MAX_IDLE {
             connections.push(connection);
         }
+    }
+
+    /// Requests of this worker that wait for a connection.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     /// Idle connections now.

@@ -252,6 +252,17 @@ impl Gateway {
         until(&format!("{name} = {wanted}"), async || (self.stat(name).await == wanted).then_some(())).await;
     }
 
+    /// A change through the admin interface, as an operator on the same machine asks for it.
+    pub async fn change(&self, target: &str) {
+        let mut client = RawClient::connect(self.admin).await.unwrap();
+        client
+            .send(format!("POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"))
+            .await
+            .unwrap();
+        let answer = client.response("POST").await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();

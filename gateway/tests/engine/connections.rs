@@ -120,20 +120,29 @@ async fn a_client_that_goes_on_sending_still_sees_the_early_answer() {
 }
 
 #[tokio::test]
-async fn an_early_answer_with_a_long_body_flows_while_the_request_is_still_sent() {
-    let body = pattern(3 << 20);
-    let answer = Reply::ok(body.clone()).before_body();
+async fn both_bodies_flow_at_once_and_the_connection_goes_on_when_both_have_ended() {
+    let gate = Gate::new();
+    let answer = Reply::ok("0123456789").before_body();
+    let answer = answer.clone().pause_at(answer.head_len() + 4, &gate);
     let v1 = Upstream::start_with("v1", move |_| answer.clone()).unwrap();
     let gateway = Setup::to(&v1).start().await;
     let mut client = gateway.client().await;
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8\r\n\r\nsome").await.unwrap();
     client.head().await.unwrap();
-    assert!(client.read(1 << 20).await.unwrap() == body[..1 << 20]);
+    assert_eq!(client.read(4).await.unwrap(), b"0123");
     client.send("more").await.unwrap();
-    assert!(client.read(2 << 20).await.unwrap() == body[1 << 20..]);
+    // The worker has only one thread: when it has served others, it has read this too.
+    for _ in 0..5 {
+        assert_eq!(testkit::client::get(gateway.admin, "/ready").await.unwrap().status, 200);
+    }
+    let mut other = gateway.client().await;
+    other.send("garbage\r\n\r\n").await.unwrap();
+    assert_eq!(other.response("GET").await.unwrap().status, 400);
+    gate.open();
+    assert_eq!(client.read(6).await.unwrap(), b"456789");
     v1.until(|seen| seen.complete == 1).await.unwrap();
     assert_eq!(v1.last().unwrap().body, b"somemore");
-    assert_eq!(client.get("/").await.unwrap().status, 200, "both ended: the connection goes on");
+    assert_eq!(client.get("/").await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -196,9 +205,9 @@ async fn a_client_that_stops_sending_its_body_is_answered_408() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_cut_after_the_stream_idle_time() {
-    let answer = Reply::ok(pattern(64 << 20));
+    let answer = Reply::ok(pattern(32 << 20));
     let v1 = Upstream::start_with("v1", move |_| answer.clone()).unwrap();
-    let gateway = Setup::to(&v1).manager("stream_idle_timeout: 0.2s").start().await;
+    let gateway = Setup::to(&v1).manager("stream_idle_timeout: 2s").start().await;
     let mut client = gateway.client().await;
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
     client.head().await.unwrap();

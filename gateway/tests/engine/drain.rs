@@ -116,9 +116,9 @@ async fn http_2_clients_are_told_to_leave_and_lose_no_stream() {
     gate.until_arrived(1).await.unwrap();
     gateway.process.terminate().unwrap();
     gateway.process.line("draining").await.unwrap();
-    crate::common::until("GOAWAY", async || client.is_closed().then_some(())).await;
     gate.open();
     assert_eq!(late.await.unwrap().unwrap().body.as_ref(), b"late");
+    crate::common::until("GOAWAY", async || client.is_closed().then_some(())).await;
     let mut fresh = gateway.h2().await;
     assert_eq!(fresh.get("/").await.unwrap().status, 200, "new connections are still served");
     assert_eq!(gateway.process.exit().await.unwrap().code(), Some(0));
@@ -130,7 +130,7 @@ async fn listeners_drained_by_hand_close_and_connections_go_on() {
     let gateway = Setup::to(&v1).start().await;
     let mut client = gateway.client().await;
     assert_eq!(client.get("/").await.unwrap().status, 200);
-    testkit::client::post(gateway.admin, "/drain_listeners", b"").await.unwrap();
+    gateway.change("/drain_listeners").await;
     crate::common::until("refusal", async || RawClient::connect(gateway.addr).await.is_err().then_some(()))
         .await;
     assert_eq!(client.get("/").await.unwrap().header("connection"), None);
@@ -146,8 +146,8 @@ async fn listeners_drained_by_hand_close_and_connections_go_on() {
 async fn a_failed_health_check_asks_clients_to_leave_until_it_is_taken_back() {
     let v1 = Upstream::start("v1").unwrap();
     let gateway = Setup::to(&v1).start().await;
-    testkit::client::post(gateway.admin, "/healthcheck/fail", b"").await.unwrap();
+    gateway.change("/healthcheck/fail").await;
     assert_eq!(gateway.client().await.get("/").await.unwrap().header("connection"), Some("close"));
-    testkit::client::post(gateway.admin, "/healthcheck/ok", b"").await.unwrap();
+    gateway.change("/healthcheck/ok").await;
     assert_eq!(gateway.client().await.get("/").await.unwrap().header("connection"), None);
 }
