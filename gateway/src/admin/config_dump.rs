@@ -13,6 +13,7 @@ use gateway_config::model::{Bootstrap, RouteConfiguration, RouteTarget};
 use gateway_config::wire::WeightSource;
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use std::sync::PoisonError;
 
 /// `/config_dump`, whole or one `resource`.
 pub fn config_dump(context: &Context<'_>) -> Reply {
@@ -43,12 +44,18 @@ fn sections(process: &Process, snapshot: &Snapshot, include_eds: bool) -> Vec<Va
         bootstrap.clusters.iter().map(|c| dated("cluster", envoy_json::cluster(c))).collect();
     let listeners: Vec<Value> =
         bootstrap.listeners.iter().map(|l| dated("listener", envoy_json::listener(l))).collect();
+    let mut own = json!({
+        "@type": format!("{TYPES}.admin.v3.BootstrapConfigDump"),
+        "bootstrap": envoy_json::bootstrap(bootstrap),
+        "last_updated": started,
+    });
+    let refused = process.last_reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let (false, Some(fields)) = (refused.is_empty(), own.as_object_mut()) {
+        // Envoy: `UpdateFailureState`; there for sections that can change while Envoy runs.
+        fields.insert("error_state".to_owned(), json!({ "details": refused }));
+    }
     let mut out = vec![
-        json!({
-            "@type": format!("{TYPES}.admin.v3.BootstrapConfigDump"),
-            "bootstrap": envoy_json::bootstrap(bootstrap),
-            "last_updated": started,
-        }),
+        own,
         json!({ "@type": format!("{TYPES}.admin.v3.ClustersConfigDump"), "static_clusters": clusters }),
     ];
     if include_eds {

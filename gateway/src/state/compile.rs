@@ -206,3 +206,87 @@ pub fn cluster(config: &model::Cluster, before: Option<&Cluster>, registry: &Reg
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_config::parse_bootstrap;
+    use std::collections::BTreeSet;
+
+    fn compiled(route: &str, rest: &str) -> (RouteTables, Vec<Split>) {
+        let text = format!(
+            "static_resources:
+  listeners:
+  - name: ingress
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 9080}}}}
+    http_connection_manager:
+      route_config:
+        virtual_hosts:
+        - {{name: all, domains: ['*'], routes: [{route}]}}
+  clusters:
+  - {{name: v1, discovery: {{dns: {{hostname: v1.test, port_value: 80}}}}}}
+  - {{name: v2, discovery: {{dns: {{hostname: v2.test, port_value: 80}}}}}}
+{rest}"
+        );
+        let bootstrap = parse_bootstrap("test", text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
+        let registry = Arc::new(Registry::new(1));
+        let access_logs = AccessLogs::new(Arc::clone(&registry));
+        let clusters = [("v1".to_owned(), 0), ("v2".to_owned(), 1)].into();
+        let context = Context { registry: &registry, access_logs: &access_logs, clusters: &clusters };
+        routes(&Arc::new(bootstrap), &context).unwrap()
+    }
+
+    const CONTROL: &str = "control: {url: 'http://127.0.0.1:18000'}";
+    const WEIGHTED: &str = "weighted_clusters: {clusters: [{name: v2, weight: 7}, {name: v1, weight: 3}]";
+
+    #[test]
+    fn a_route_is_managed_when_it_has_a_name_and_a_stable_and_there_is_control() {
+        let mut seen = BTreeSet::new();
+        for name in ["name: svc1, ", ""] {
+            for stable in [", stable: v1", ""] {
+                for control in [CONTROL, ""] {
+                    let route = format!("{{{name}match: {{prefix: /}}, route: {{{WEIGHTED}{stable}}}}}}}");
+                    let (_, splits) = compiled(&route, control);
+                    let all = !name.is_empty() && !stable.is_empty() && !control.is_empty();
+                    assert_eq!(splits[0].managed, all, "{name}{stable}{control}");
+                    seen.insert(splits[0].managed);
+                }
+            }
+        }
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[test]
+    fn a_split_keeps_the_order_of_the_file_and_points_at_clusters_by_position() {
+        let route = format!("{{name: svc1, match: {{prefix: /}}, route: {{{WEIGHTED}, stable: v1}}}}}}");
+        let (tables, splits) = compiled(&route, "");
+        let [split] = &splits[..] else { panic!("one split") };
+        let targets: Vec<_> = split.targets.iter().map(|t| (&*t.name, t.cluster)).collect();
+        assert_eq!(targets, [("v2", 1), ("v1", 0)]);
+        assert_eq!((&*split.weights, split.total, split.stable), (&[7, 3][..], 10, Some(1)));
+        assert_eq!((split.source, &*split.version), (WeightSource::File, ""));
+        assert_eq!(tables.listeners[0].listener, "ingress");
+    }
+
+    #[test]
+    fn an_unknown_stable_is_refused_even_when_all_weights_fit() {
+        let route = format!("{{name: svc1, match: {{prefix: /}}, route: {{{WEIGHTED}, stable: v1}}}}}}");
+        let (_, splits) = compiled(&route, CONTROL);
+        let mut wanted = splits[0].all_to_stable().unwrap();
+        assert_eq!(&*reweigh(&splits[0], &wanted).unwrap().weights, [0, 1]);
+        wanted.stable = Some("v9".to_owned());
+        let rejected = reweigh(&splits[0], &wanted).unwrap_err().to_string();
+        assert_eq!(rejected, "route `svc1` has no target `v9`; its targets are: v2, v1");
+    }
+
+    #[test]
+    fn statistics_name_a_listener_as_envoy_does() {
+        assert_eq!(listener_stat_name(([0, 0, 0, 0], 9080).into()), "0.0.0.0_9080");
+    }
+
+    #[test]
+    fn a_time_of_zero_is_no_limit() {
+        assert_eq!(limit(Duration::ZERO), None);
+        assert_eq!(limit(Duration::from_secs(15)), Some(Duration::from_secs(15)));
+    }
+}

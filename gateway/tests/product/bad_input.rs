@@ -99,7 +99,7 @@ async fn a_file_that_is_no_configuration_is_refused_quickly_with_the_reason() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..40 {
             let one = format!("*a{}", n - 1);
-            text += &format!("a{n}: &a{n} [{}]\n", vec![one.as_str(); 9].join(", "));
+            text += &format!("a{n}: &a{n} [{}]\n", [one.as_str(); 9].join(", "));
         }
         text
     };

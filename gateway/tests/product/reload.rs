@@ -30,12 +30,18 @@ async fn a_broken_file_keeps_what_ran_and_a_good_one_later_works_on_the_same_end
     assert!(lines.contains(&format!("{}:", spec.file().display())), "file, line and column: {lines}");
     assert!(lines.contains("prefix"), "all errors at once: {said}\n{lines}");
     assert_eq!(gateway.ask().await.header("x-v"), Some("v1"));
+    let refused = || async {
+        let dump = client::get(gateway.admin, "/config_dump").await.unwrap().json().unwrap();
+        dump["configs"][0]["error_state"]["details"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(refused().await.contains("did you mean `weight`"), "admin shows why: {}", refused().await);
 
     let mut good = spec.clone();
     good.targets = vec![("v1".to_owned(), 1), ("v2".to_owned(), 1)];
     good.write();
     gateway.until_weights(&[1, 1]).await;
     assert_eq!(gateway.stat("gateway.config_reload_success").await, 1);
+    assert_eq!(refused().await, "");
     until("both answer", || async { (gateway.ask().await.header("x-v") == Some("v2")).then_some(()) }).await;
     until("both answer", || async { (gateway.ask().await.header("x-v") == Some("v1")).then_some(()) }).await;
     assert_eq!(one.seen().connections, 1, "the endpoint and its pool outlived the reload");
