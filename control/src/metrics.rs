@@ -48,6 +48,8 @@ struct Derived {
     errors: IntCounterVec,
     latency: IntGaugeVec,
     endpoints: IntGaugeVec,
+    app_mesh_state: IntGaugeVec,
+    app_mesh_last_success: IntGaugeVec,
     app_mesh_in_sync: IntGaugeVec,
     app_mesh_version: IntGaugeVec,
     app_mesh_writes: IntCounterVec,
@@ -105,6 +107,7 @@ impl Derived {
     fn new(registry: &Registry) -> Self {
         let route: &[&str] = &["route"];
         let target: &[&str] = &["route", "target"];
+        let state: &[&str] = &["route", "state"];
         let quantile: &[&str] = &["route", "target", "quantile"];
         let g = |name: &str, help: &str, labels: &[&str]| gauges(registry, name, help, labels);
         let c = |name: &str, help: &str, labels: &[&str]| counters(registry, name, help, labels);
@@ -121,6 +124,12 @@ impl Derived {
             errors: c("control_target_errors_total", "Failed requests that gateways counted.", target),
             latency: g("control_target_latency_microseconds", "Latency since the gateways' start.", quantile),
             endpoints: g("control_target_endpoints_healthy", "Fewest usable endpoints at a gateway.", target),
+            app_mesh_state: g("control_app_mesh_state", "1 = App Mesh sync of the route is so.", state),
+            app_mesh_last_success: g(
+                "control_app_mesh_last_success_seconds",
+                "Unix time when App Mesh was last seen with the wanted weights.",
+                route,
+            ),
             app_mesh_in_sync: g("control_app_mesh_in_sync", "1 = App Mesh has the wanted weights.", route),
             app_mesh_version: g("control_app_mesh_version", "Version of the route, last seen.", route),
             app_mesh_writes: c("control_app_mesh_writes_total", "Updates that App Mesh confirmed.", route),
@@ -152,9 +161,15 @@ impl Derived {
         for (route, status) in shared.followed() {
             let number =
                 |name: &str| status.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
-            let in_sync = status.get("state").and_then(serde_json::Value::as_str) == Some("in_sync");
+            let state = status.get("state").and_then(serde_json::Value::as_str).unwrap_or_default();
+            for known in ["disabled", "in_sync", "pending", "drift", "error"] {
+                let labels = [route.as_str(), known];
+                self.app_mesh_state.with_label_values(&labels).set(i64::from(known == state));
+            }
             let labels = [route.as_str()];
-            self.app_mesh_in_sync.with_label_values(&labels).set(i64::from(in_sync));
+            self.app_mesh_in_sync.with_label_values(&labels).set(i64::from(state == "in_sync"));
+            let seconds = i64::try_from(number("last_success_unix_ms") / 1_000).unwrap_or(i64::MAX);
+            self.app_mesh_last_success.with_label_values(&labels).set(seconds);
             let version = i64::try_from(number("version")).unwrap_or(i64::MAX);
             self.app_mesh_version.with_label_values(&labels).set(version);
             set_total(&self.app_mesh_writes, &labels, number("writes"));

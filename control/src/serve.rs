@@ -7,7 +7,7 @@ use crate::api::{Api, Peer};
 use crate::app_mesh;
 use crate::core::{Core, Now};
 use crate::settings;
-use crate::shared::{Follower, LOWERING_PATIENCE, Shared};
+use crate::shared::{Follower, LOWERING_PATIENCE, Shared, StatusReader};
 use crate::state::file::{StateError, StateFile};
 use crate::state::store::Store;
 use crate::tokens::{TokenError, Tokens};
@@ -23,6 +23,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -73,6 +74,9 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A part that must live as long as control has ended.
+    #[error("{0} has ended by a fault, which the log tells: control ends, so that it is started again")]
+    Fault(&'static str),
     /// No signal handler.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -104,9 +108,8 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     drop(out);
     tracing::info!(%address, "listening");
     let mut signals = signals::shutdown().map_err(ServeError::Signals)?;
-    spawn_tasks(&shared);
-    let follow = Arc::clone(&tokens);
-    tokio::spawn(async move { follow.follow_files().await });
+    let lost = watch_tasks(spawn_tasks(&shared), drain.clone());
+    tokio::spawn(Arc::clone(&tokens).follow_files());
     let stop = drain.clone();
     tokio::spawn(async move {
         signals.recv().await;
@@ -127,15 +130,38 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
         tracing::warn!("App Mesh did not take the last weights before the end");
     }
     drain.close();
-    Ok(())
+    lost.await.unwrap_or_default().map_or(Ok(()), |name| Err(ServeError::Fault(name)))
 }
 
 /// Starts what control does by itself: adoption, forgetting, and writing what could not be written.
-pub fn spawn_tasks(shared: &Arc<Shared>) {
+pub fn spawn_tasks(shared: &Arc<Shared>) -> [(&'static str, JoinHandle<()>); 2] {
     let house = Arc::clone(shared);
-    tokio::spawn(async move { house.keep_house().await });
     let retry = Arc::clone(shared);
-    tokio::spawn(async move { retry.retry_unsaved().await });
+    [
+        ("the task that adopts and forgets", tokio::spawn(async move { house.keep_house().await })),
+        ("the task that writes again", tokio::spawn(async move { retry.retry_unsaved().await })),
+    ]
+}
+
+/// Drains the process when one of its tasks ends before that, and answers which. A control that looks alive and
+/// does only half of its work is worse than one that is started again.
+pub fn watch_tasks(
+    tasks: [(&'static str, JoinHandle<()>); 2],
+    drain: Drain,
+) -> JoinHandle<Option<&'static str>> {
+    tokio::spawn(async move {
+        let [(first, mut one), (second, mut other)] = tasks;
+        let name = tokio::select! {
+            _ = &mut one => first,
+            _ = &mut other => second,
+        };
+        let fault = !drain.watch().is_draining();
+        if fault {
+            tracing::error!("{name} has ended: control ends");
+            drain.start(DRAIN);
+        }
+        fault.then_some(name)
+    })
 }
 
 fn check_exposure(config: &ControlConfig) -> Result<(), ServeError> {
@@ -199,10 +225,24 @@ async fn follow_app_mesh(
         let handle = app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone());
         let (again, again_reader) = watch::channel(0);
         handles.push(tokio::spawn(resume_when_asked(handle, again_reader, drain.clone())));
-        let status = Box::new(move || serde_json::to_value(&*status.borrow()).unwrap_or_default());
+        let status = status_reader(status, drain.clone());
         followers.insert(name.clone(), Follower { wanted, again, status });
     }
     (followers, handles)
+}
+
+/// What the sync task says; when it is dead, that.
+pub fn status_reader(status: watch::Receiver<app_mesh::SyncStatus>, drain: DrainWatch) -> StatusReader {
+    Box::new(move || {
+        let mut said = status.borrow().clone();
+        if status.has_changed().is_err() && !drain.is_draining() {
+            said.state = app_mesh::SyncState::Error;
+            said.detail =
+                "the sync of this route has ended by a fault, which the log tells: start control again"
+                    .to_owned();
+        }
+        serde_json::to_value(said).unwrap_or_default()
+    })
 }
 
 async fn resume_when_asked(handle: app_mesh::SyncHandle, mut again: watch::Receiver<u64>, drain: DrainWatch) {
@@ -223,7 +263,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 }
 
 /// Serves connections until the drain, then until they are done or its deadline has passed.
-async fn accept(listener: &TcpListener, api: &Api, drain: &DrainWatch) {
+pub async fn accept(listener: &TcpListener, api: &Api, drain: &DrainWatch) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -261,10 +301,20 @@ async fn connection(stream: TcpStream, peer: SocketAddr, api: Api, drain: DrainW
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set_nodelay");
     }
+    let asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&asked);
     let service = api.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer));
         request
     });
+    // Before the first byte no timer of the server runs.
+    let silent = async {
+        tokio::time::sleep(HEADER_PATIENCE).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
     builder
@@ -277,6 +327,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, api: Api, drain: DrainW
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = silent => {
+            tracing::debug!(%peer, "a connection without a request");
+            return;
+        }
         () = drain.draining() => {
             connection.as_mut().graceful_shutdown();
             connection.await

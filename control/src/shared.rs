@@ -285,6 +285,26 @@ impl Shared {
         planned.routes.iter().filter_map(outcome).collect()
     }
 
+    /// Waits until the first gateway was heard, when nothing else tells the epoch of the fleet, or `deadline`. A
+    /// change that goes out before that would be at an epoch that the fleet left long ago, and be refused by all.
+    pub async fn heard(&self, deadline: Instant) {
+        let mut progress = self.subscribe_progress();
+        loop {
+            progress.borrow_and_update();
+            let now = self.now();
+            if !self.with_core(|core| core.is_deaf(now)) {
+                return;
+            }
+            tokio::select! {
+                _ = progress.changed() => {}
+                // Whether it still waits is also a matter of time.
+                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep_until(deadline) => return,
+                () = self.stopping() => return,
+            }
+        }
+    }
+
     /// Waits until the weights of all `routes` are known, or `deadline`.
     pub async fn adopted(&self, routes: &[String], deadline: Instant) {
         let mut progress = self.subscribe_progress();

@@ -8,7 +8,7 @@ use gateway_config::control_config::TokenFile;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -118,10 +118,14 @@ impl Tokens {
     }
 
     /// Looks whether files changed, for as long as control runs.
-    pub async fn follow_files(&self) {
+    pub async fn follow_files(self: Arc<Self>) {
         loop {
             tokio::time::sleep(POLL).await;
-            self.read_again();
+            // A file system that hangs must not stop control with it.
+            let tokens = Arc::clone(&self);
+            if let Err(error) = tokio::task::spawn_blocking(move || tokens.read_again()).await {
+                tracing::error!(%error, "the token files could not be looked at");
+            }
         }
     }
 
@@ -228,6 +232,27 @@ mod tests {
         tokens.read_again();
         let verdict = tokens.judge(Kind::Gateway, Some(b"Bearer gateway-token-0002"));
         assert_eq!(verdict, Verdict::Allowed("fleet".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_file_that_hangs_stops_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = token(folder.path(), "fleet", "gateway-token-0001\n");
+        let tokens = Arc::new(Tokens::load(std::slice::from_ref(&file), &[]).unwrap());
+        std::fs::remove_file(&file.file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file.file).status().unwrap().success());
+        let follows = tokio::spawn(Arc::clone(&tokens).follow_files());
+        tokio::task::yield_now().await;
+        tokio::time::advance(POLL).await;
+        tokio::task::yield_now().await;
+        // The reader hangs now; everything else goes on, so that this line is reached.
+        let sent = Some(b"Bearer gateway-token-0001".as_slice());
+        assert_eq!(tokens.judge(Kind::Gateway, sent), Verdict::Allowed("fleet".to_owned()));
+        follows.abort();
+        // A reader that hangs finds its end, one that comes later finds no file.
+        let writer = std::fs::OpenOptions::new().read(true).write(true).open(&file.file).unwrap();
+        std::fs::remove_file(&file.file).unwrap();
+        drop(writer);
     }
 
     #[test]

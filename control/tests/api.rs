@@ -65,6 +65,7 @@ async fn requests_that_are_not_understood_are_refused_with_a_cure() {
     let folder = tempfile::tempdir().unwrap();
     let (control, _gateway, _running) = begun(&folder).await;
     let long = format!("{{\"reason\": \"{}\"}}", "x".repeat(1 << 20));
+    let names = json!({"resource_names": vec!["a"; 1_001]}).to_string();
     let cases = [
         ("POST", "/v1/weights", "{", 400),
         ("POST", "/v1/weights", "{\"rotes\": {}}", 400),
@@ -78,6 +79,7 @@ async fn requests_that_are_not_understood_are_refused_with_a_cure() {
         ("POST", "/v1/routes/svc1/stable", "{\"target\": \"v9\"}", 400),
         ("POST", "/v3/discovery:routes", "[]", 400),
         ("POST", "/v3/discovery:routes", "{\"type_url\": \"clusters\"}", 400),
+        ("POST", "/v3/discovery:routes", names.as_str(), 400),
         ("POST", "/v1/gateways/g1/report", "{}", 400),
         ("POST", "/v1/adopt", "{\"from\": \"nobody\"}", 409),
     ];
@@ -290,4 +292,49 @@ async fn the_fleet_is_bounded_and_lost_gateways_make_room() {
     assert_eq!(more.ask(&control.target, 0).await.unwrap().status, 200);
     let gateways = control.target.get("/v1/gateways").await.json();
     assert_eq!(gateways["gateways"].as_array().unwrap().len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_asks_is_closed_and_one_that_asked_is_not() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let (control, _gateway, running) = begun(&folder).await;
+    drop(running);
+    let support::Target::Here(api) = control.target.clone() else { panic!("local") };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let watch = control.drain.watch();
+    tokio::spawn(async move { control::serve::accept(&listener, &api, &watch).await });
+    let mut asks = tokio::net::TcpStream::connect(address).await.unwrap();
+    let text =
+        "POST /v3/discovery:routes HTTP/1.1\r\nhost: a\r\nprefer: wait=25\r\ncontent-length: 2\r\n\r\n{}";
+    let version = control.target.get("/v1/routes").await.json()["control"]["version"].clone();
+    let body = json!({"version_info": version}).to_string();
+    let text = text.replace("content-length: 2", &format!("content-length: {}", body.len()));
+    asks.write_all(text.replace("{}", &body).as_bytes()).await.unwrap();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0, "closed");
+    assert!(begun.elapsed() < Duration::from_secs(11), "{:?}", begun.elapsed());
+    let mut answer = [0; 12];
+    asks.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200", "a held request is no silence");
+}
+
+#[tokio::test]
+async fn a_dead_task_ends_control_and_a_dead_sync_shows_as_an_error() {
+    let drain = lifecycle::drain::Drain::new();
+    let alive = tokio::spawn(std::future::pending());
+    let dead = tokio::spawn(async {});
+    let lost = control::serve::watch_tasks([("one", alive), ("other", dead)], drain.clone()).await.unwrap();
+    assert_eq!(lost, Some("other"));
+    assert!(drain.watch().is_draining());
+    let drain = lifecycle::drain::Drain::new();
+    let (sender, status) = tokio::sync::watch::channel(control::app_mesh::SyncStatus::default());
+    let read = control::serve::status_reader(status, drain.watch());
+    assert_eq!(read()["state"], "disabled");
+    drop(sender);
+    assert_eq!(read()["state"], "error");
+    drain.close();
+    assert_eq!(read()["state"], "disabled", "the end of everything is no fault");
 }

@@ -416,3 +416,83 @@ async fn a_target_that_a_gateway_does_not_know_yet_stops_only_changes_that_give_
     control.target.post("/v1/weights", &json!({"routes": {"svc1": "v2=20 v3=1"}, "timeout_ms": 1})).await;
     gateway.serves("svc1", &[("v1", 79), ("v2", 20), ("v3", 1)]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_held_request_that_was_sent_too_much_gets_it_when_the_window_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (control, _gateway, _running) = begun(&folder).await;
+    // A gateway whose connections break before it reads: it asks again, and never has it.
+    let unlucky = FakeGateway::fresh("unlucky");
+    for _ in 0..2 {
+        assert_eq!(control.target.discover(&unlucky.request(), 30).await.unwrap().status, 200);
+    }
+    let before = Instant::now();
+    assert_eq!(control.target.discover(&unlucky.request(), 30).await.unwrap().status, 200);
+    assert_eq!(before.elapsed().as_secs(), 5, "not at once, and not only after the whole hold");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_without_a_state_hears_the_fleet_before_it_takes_an_epoch() {
+    for forced in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let control = control(&folder).await;
+        let target = control.target.clone();
+        let change = tokio::spawn(async move {
+            if forced {
+                let body = json!({"routes": {"svc1": "v1=100 v2=0"}, "force": true});
+                return target.post("/v1/weights", &body).await.json();
+            }
+            target.post("/v1/routes/svc1/rollback", &json!({})).await.json()
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let gateway = FakeGateway::new("g1", "svc1", &[("v1", 90), ("v2", 10)], WeightSource::Control)
+            .with_version("4.7-old");
+        let _running = gateway.run(&control.target, 30);
+        let outcome = change.await.unwrap();
+        assert_eq!(outcome["acknowledged"], 1, "{outcome}");
+        assert!(outcome["version"].as_str().unwrap().starts_with("5."), "{outcome}");
+        gateway.serves("svc1", &[("v1", 100), ("v2", 0)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_waits_for_nobody_longer_than_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let before = Instant::now();
+    let rolled = control.target.post("/v1/routes/svc1/rollback", &json!({"timeout_ms": 700})).await;
+    assert_eq!((rolled.status, before.elapsed().as_millis()), (200, 700), "{}", rolled.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adoption_from_one_gateway_takes_the_other_routes_from_those_that_serve_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = "routes:\n  a: {targets: [v1, v2], stable: v1}\n  b: {targets: [v1, v2], stable: v1}\n";
+    let control = Local::start(&config_text(&folder.path().join("s"), routes)).await;
+    let serving = |id: &str, route: &str, canary: u32| {
+        let weights = [("v1", 100 - canary), ("v2", canary)];
+        FakeGateway::new(id, route, &weights, WeightSource::Control).with_version("4.7-old")
+    };
+    // A state that knows both routes, and is fenced later.
+    let first = FakeGateway::new("first", "a", &[("v1", 1)], WeightSource::File);
+    first.served.send_modify(|served| {
+        let status = served.routes["a"].clone();
+        served.routes.insert("b".to_owned(), status);
+    });
+    let running = first.run(&control.target, 30);
+    control.target.post("/v1/weights", &json!({"routes": {"a": "v2=1", "b": "v2=2"}})).await;
+    drop(running);
+    control.target.send("DELETE", "/v1/gateways/first", &[], "").await;
+    let (a, b, c) = (serving("ga", "a", 30), serving("gb", "b", 40), serving("gc", "b", 50));
+    for gateway in [&a, &b, &c] {
+        gateway.ask(&control.target, 0).await;
+    }
+    let refused = control.target.post("/v1/adopt", &json!({"from": "ga"})).await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    let error = refused.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("ga does not serve b"), "{error}");
+    control.target.send("DELETE", "/v1/gateways/gc", &[], "").await;
+    let adopted = control.target.post("/v1/adopt", &json!({"from": "ga", "timeout_ms": 1})).await.json();
+    assert_eq!(adopted["routes"]["a"]["to"]["v2"], 3_000, "{adopted}");
+    assert_eq!(adopted["routes"]["b"]["to"]["v2"], 4_000, "{adopted}");
+}

@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
+/// Names in one discovery request: each is looked for among all routes with each answer.
+const MAX_NAMES: usize = 1_000;
 /// The longest that `GET ...?after=` waits for something new.
 const MAX_WATCH: Duration = Duration::from_secs(30);
 
@@ -76,6 +78,13 @@ async fn discover(shared: &Arc<Shared>, call: &Call) -> Answer {
             StatusCode::BAD_REQUEST,
             "only routes are discovered here",
             format!("ask for type_url {ROUTE_TYPE_URL}"),
+        ));
+    }
+    if request.resource_names.len() > MAX_NAMES {
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            format!("{} resource_names are more than {MAX_NAMES}", request.resource_names.len()),
+            "ask for all routes by naming none",
         ));
     }
     let hold = discovery::hold_of(call.header("prefer"), &request);
@@ -189,7 +198,9 @@ async fn weights(shared: &Arc<Shared>, call: &Call) -> Answer {
     }
     let routes = parse_weights(shared, &asked.routes)?;
     let names: Vec<String> = routes.keys().cloned().collect();
-    if !asked.force {
+    if asked.force {
+        shared.heard(deadline).await;
+    } else {
         shared.adopted(&names, deadline).await;
     }
     let what = What::Set { routes, force: asked.force };
@@ -217,6 +228,7 @@ async fn rollback(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let asked: RollbackRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
+    shared.heard(deadline).await;
     change(shared, call, What::Rollback(name.to_owned()), asked.reason, (begun, deadline)).await
 }
 

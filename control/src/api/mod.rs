@@ -63,7 +63,7 @@ impl Api {
 
     async fn serve<B>(self, request: Request<B>) -> Response<Full<Bytes>>
     where
-        B: http_body::Body<Data = Bytes>,
+        B: hyper::body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let head_only = request.method() == Method::HEAD;
@@ -79,7 +79,7 @@ impl Api {
 
     async fn handle<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, ApiError>
     where
-        B: http_body::Body<Data = Bytes>,
+        B: hyper::body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
@@ -145,7 +145,7 @@ fn decode(segment: &str) -> Option<String> {
 
 async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
 where
-    B: http_body::Body<Data = Bytes>,
+    B: hyper::body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, MAX_BODY_BYTES).collect()).await;
@@ -212,7 +212,7 @@ fn plain_response(
 
 impl<B> tower::Service<Request<B>> for Api
 where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Response = Response<Full<Bytes>>;

@@ -5,11 +5,13 @@
 
 use crate::rest::TargetView;
 use gateway_config::wire::{Report, TargetReport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most latency buckets that one report may bring per target: a histogram over 1 us to 60 s with 3 % wide buckets
 /// has about 600.
 const MAX_BUCKETS: usize = 1_024;
+/// Earlier processes of one gateway whose late reports are told apart.
+const MAX_OLD_BOOTS: usize = 8;
 
 /// Route, then target.
 pub type Key = (String, String);
@@ -33,8 +35,7 @@ impl Totals {
         self.errors = self.errors.saturating_add(report.errors);
         self.overridden = self.overridden.saturating_add(report.overridden);
         for (bound, count) in report.latency.iter().take(MAX_BUCKETS) {
-            let bucket = self.latency.entry(*bound).or_default();
-            *bucket = bucket.saturating_add(*count);
+            self.count_latency(*bound, *count);
         }
     }
 
@@ -43,14 +44,23 @@ impl Totals {
         self.errors = self.errors.saturating_add(other.errors);
         self.overridden = self.overridden.saturating_add(other.overridden);
         for (bound, count) in &other.latency {
-            let bucket = self.latency.entry(*bound).or_default();
-            *bucket = bucket.saturating_add(*count);
+            self.count_latency(*bound, *count);
         }
+    }
+
+    /// Builds with other buckets may come and go: beyond [`MAX_BUCKETS`] the next higher one takes the count.
+    fn count_latency(&mut self, bound: u64, count: u64) {
+        let full = self.latency.len() >= MAX_BUCKETS && !self.latency.contains_key(&bound);
+        let near =
+            if full { self.latency.range(bound..).next().or(self.latency.last_key_value()) } else { None };
+        let bound = near.map_or(bound, |(near, _)| *near);
+        let bucket = self.latency.entry(bound).or_default();
+        *bucket = bucket.saturating_add(count);
     }
 
     /// The upper bound of the bucket that holds the given per mille of all requests.
     pub fn quantile(&self, per_mille: u64) -> Option<u64> {
-        let total: u64 = self.latency.values().sum();
+        let total = self.latency.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
         if total == 0 {
             return None;
         }
@@ -70,6 +80,7 @@ impl Totals {
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     boot_id: String,
+    old_boots: VecDeque<String>,
     uptime_ms: u64,
     current: BTreeMap<Key, TargetReport>,
     retired: BTreeMap<Key, Totals>,
@@ -78,13 +89,19 @@ pub struct Counters {
 impl Counters {
     /// Takes a report's counters; `managed` says which targets exist. False = overtaken, nothing was taken.
     pub fn take(&mut self, report: &Report, managed: impl Fn(&str, &str) -> bool) -> bool {
-        if report.boot_id == self.boot_id {
+        let boot_id = super::gateway::clean(&report.boot_id);
+        if boot_id == self.boot_id {
             if report.uptime_ms < self.uptime_ms {
                 return false;
             }
+        } else if self.old_boots.contains(&boot_id) {
+            return false;
         } else {
             self.retire();
-            self.boot_id.clone_from(&report.boot_id);
+            self.old_boots.push_back(std::mem::replace(&mut self.boot_id, boot_id));
+            if self.old_boots.len() > MAX_OLD_BOOTS {
+                self.old_boots.pop_front();
+            }
         }
         self.uptime_ms = report.uptime_ms;
         for (route, targets) in &report.routes {
@@ -92,6 +109,8 @@ impl Counters {
                 if managed(route, target) {
                     let mut counted = counted.clone();
                     counted.latency.truncate(MAX_BUCKETS);
+                    counted.latency.shrink_to_fit();
+                    counted.discovery_error = super::change::clean_text(&counted.discovery_error);
                     self.current.insert((route.clone(), target.clone()), counted);
                 }
             }
@@ -214,6 +233,35 @@ mod tests {
         counters.take(&report("a", 10, 100), |_, _| true);
         assert!(!counters.take(&report("a", 9, 90), |_, _| true));
         assert_eq!(total(&counters), 100);
+    }
+
+    #[test]
+    fn a_late_report_of_an_earlier_process_is_not_counted_again() {
+        let mut counters = Counters::default();
+        for (boot, uptime_ms, requests) in [("a", 10, 100), ("b", 1, 7)] {
+            assert!(counters.take(&report(boot, uptime_ms, requests), |_, _| true));
+        }
+        assert!(!counters.take(&report("a", 11, 101), |_, _| true));
+        assert!(counters.take(&report("b", 2, 8), |_, _| true));
+        assert_eq!(total(&counters), 108);
+    }
+
+    #[test]
+    fn ever_new_buckets_and_long_errors_are_bounded_and_no_count_is_lost() {
+        let mut counters = Counters::default();
+        for boot in 0..10_u64 {
+            let mut report = report(&format!("b{boot}"), 1, 0);
+            let target = report.routes.get_mut("svc1").unwrap().get_mut("v1").unwrap();
+            target.latency = (0..MAX_BUCKETS as u64).map(|bucket| (bucket * 10 + boot, 1)).collect();
+            target.discovery_error = "x".repeat(1 << 20);
+            counters.take(&report, |_, _| true);
+        }
+        let key = ("svc1".to_owned(), "v1".to_owned());
+        let mut totals = Totals::default();
+        counters.add_to(&key, &mut totals);
+        assert_eq!(totals.latency.len(), MAX_BUCKETS);
+        assert_eq!(totals.latency.values().sum::<u64>(), 10 * MAX_BUCKETS as u64);
+        assert!(counters.current(&key).unwrap().discovery_error.len() <= 1_000);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The gateways: who was heard when, what each serves, what each was sent.
 //!
-//! Owns the records of gateways; it must never decide weights. Time comes in as an argument. Next: `adoption.rs`.
+//! Owns the list of gateways and its bounds; it must never decide weights. Time comes in as an argument.
+//! Next: `gateway.rs`, then `adoption.rs`.
 
-use super::change::clean_text;
 use super::counters::{Counters, Key, Totals, merge_all};
-use gateway_config::wire::{DiscoveryRequest, GatewayStatus, Report, RouteStatus, Version, WeightSource};
-use std::collections::{BTreeMap, BTreeSet};
+pub use super::gateway::{Gateway, Refusal, clean};
+use super::gateway::{SendLimit, Stream};
+use crate::settings::Routes;
+use gateway_config::wire::{DiscoveryRequest, Report, WeightSource};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A gateway asks at least every 30 s and reports more often: unheard for 45 s it is lost.
@@ -18,10 +21,10 @@ pub const SHOW_GONE_MS: u64 = 600_000;
 pub const SHOW_LOST_MS: u64 = 86_400_000;
 /// Gateways that are known at once; a fleet of a thousand tasks is beyond any ECS service.
 pub const MAX_GATEWAYS: usize = 1_000;
+/// Forgotten gateways whose counts are kept apart, so that one that comes back goes on counting where it was.
+const MAX_PARKED: usize = 64;
 /// Streams per client: one per set of resource names that it asks for.
 const MAX_STREAMS: usize = 64;
-/// Longest id that is kept.
-const MAX_ID_CHARS: usize = 256;
 /// One version is sent so often to one stream within [`SEND_WINDOW_MS`].
 const MAX_SENDS: u32 = 2;
 /// The window of [`MAX_SENDS`].
@@ -38,144 +41,13 @@ pub struct Client {
     pub first_goodbye: bool,
 }
 
-/// What one stream was sent and refused.
-#[derive(Clone, Debug, Default)]
-pub struct Stream {
-    /// The version last sent, with its nonce.
-    sent: Option<(String, String)>,
-    refused: Option<String>,
-    accepted_once: bool,
-    limit: SendLimit,
-}
-
-/// How often one version was sent of late.
-#[derive(Clone, Debug, Default)]
-struct SendLimit {
-    version: String,
-    window_start_ms: u64,
-    sends: u32,
-}
-
-/// A refusal that stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The version_info that was refused.
-    pub version: String,
-    /// Why, in the gateway's words.
-    pub message: String,
-}
-
-/// One gateway.
-#[derive(Clone, Debug, Default)]
-pub struct Gateway {
-    /// Monotonic ms of the first request.
-    pub first_heard_ms: u64,
-    /// Monotonic ms of the newest request or report.
-    pub last_heard_ms: u64,
-    /// Monotonic ms of the newest report.
-    pub reported_ms: Option<u64>,
-    /// Set by a goodbye.
-    pub gone_ms: Option<u64>,
-    /// None for a stock Envoy.
-    pub status: Option<GatewayStatus>,
-    /// The version_info of its newest discovery request.
-    pub version: String,
-    /// The names asked for; with `asks_all` every route.
-    pub asks: BTreeSet<String>,
-    /// A stock Envoy without resource names.
-    pub asks_all: bool,
-    /// The last refusal, until another version is accepted.
-    pub refused: Option<Refusal>,
-    /// Per set of names.
-    pub streams: BTreeMap<u64, Stream>,
-    /// What it counted.
-    pub counters: Counters,
-}
-
-impl Gateway {
-    /// Whether it asks for `route`.
-    pub fn asks_for(&self, route: &str) -> bool {
-        self.asks_all || self.asks.contains(route)
-    }
-
-    /// `connected`, `draining`, `lost` or `gone`.
-    pub fn state(&self, now_ms: u64) -> &'static str {
-        if self.gone_ms.is_some() {
-            "gone"
-        } else if now_ms.saturating_sub(self.last_heard_ms) >= LOST_AFTER_MS {
-            "lost"
-        } else if self.status.as_ref().is_some_and(|status| status.state == "DRAINING") {
-            "draining"
-        } else {
-            "connected"
-        }
-    }
-
-    /// Heard lately, and not gone.
-    pub fn is_connected(&self, now_ms: u64) -> bool {
-        matches!(self.state(now_ms), "connected" | "draining")
-    }
-
-    /// Whether changes wait for it.
-    pub fn is_awaited(&self, now_ms: u64) -> bool {
-        self.gone_ms.is_none() && now_ms.saturating_sub(self.last_heard_ms) < AWAITED_FOR_MS
-    }
-
-    /// What it says about one route.
-    pub fn route(&self, route: &str) -> Option<&RouteStatus> {
-        self.status.as_ref()?.routes.get(route)
-    }
-
-    /// Every version that it serves something of.
-    pub fn versions(&self) -> impl Iterator<Item = Version> {
-        let routes = self.status.iter().flat_map(|status| status.routes.values());
-        routes.map(|route| route.version.as_str()).chain([self.version.as_str()]).filter_map(Version::parse)
-    }
-
-    /// Keeps what is of use: the sender's word is not bounded by anything but the size of a request.
-    fn take_status(&mut self, status: &GatewayStatus, managed: impl Fn(&str) -> bool) {
-        let routes = status.routes.iter().filter(|(name, _)| managed(name));
-        let mut status = GatewayStatus {
-            wire: status.wire,
-            instance_id: clean(&status.instance_id),
-            boot_id: clean(&status.boot_id),
-            state: clean(&status.state),
-            goodbye: status.goodbye,
-            build: clean(&status.build),
-            routes: routes.map(|(name, route)| (name.clone(), route.clone())).collect(),
-        };
-        if let Some(old) = &self.status
-            && old.boot_id == status.boot_id
-        {
-            for (name, route) in &mut status.routes {
-                if let Some(newer) = old.routes.get(name)
-                    && overtook(&newer.version, &route.version)
-                {
-                    *route = newer.clone();
-                }
-            }
-        }
-        self.gone_ms = status.goodbye.then_some(self.last_heard_ms);
-        self.status = Some(status);
-    }
-}
-
-/// Whether `newer` is of the same control as `older` and later: reports and requests travel side by side, so an
-/// older word may arrive last.
-fn overtook(newer: &str, older: &str) -> bool {
-    match (Version::parse(newer), Version::parse(older)) {
-        (Some(newer), Some(older)) => {
-            newer.epoch == older.epoch && newer.control_id == older.control_id && newer.seq > older.seq
-        }
-        _ => false,
-    }
-}
-
 /// All gateways.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
     gateways: BTreeMap<String, Gateway>,
     retired: BTreeMap<Key, Totals>,
+    // The oldest first.
+    parked: VecDeque<(String, Counters)>,
     nonces: u64,
 }
 
@@ -195,7 +67,13 @@ impl Fleet {
         self.gateways.get(id)
     }
 
-    /// What forgotten gateways had counted.
+    /// The counters of all gateways, forgotten ones too.
+    pub fn counters(&self) -> impl Iterator<Item = &Counters> {
+        let parked = self.parked.iter().map(|(_, counters)| counters);
+        self.gateways.values().map(|gateway| &gateway.counters).chain(parked)
+    }
+
+    /// What gateways had counted that were forgotten long ago.
     pub fn retired(&self, key: &Key) -> Option<&Totals> {
         self.retired.get(key)
     }
@@ -207,25 +85,25 @@ impl Fleet {
         now_ms: u64,
         peer: &str,
         request: &DiscoveryRequest,
-        managed: impl Fn(&str) -> bool,
+        routes: &Routes,
     ) -> Result<(Client, Option<Refusal>), Full> {
         let mut client = identify(peer, request);
         let gateway = self.entry(now_ms, &client.id)?;
         let was_gone = gateway.gone_ms.is_some();
-        let asked = request.resource_names.iter().filter(|name| managed(name));
+        let asked = request.resource_names.iter().filter(|name| routes.contains_key(*name));
         gateway.last_heard_ms = now_ms;
         gateway.asks_all = request.resource_names.is_empty() && request.node.metadata.weir.is_none();
         if let Some(status) = &request.node.metadata.weir {
-            if gateway.status.as_ref().is_some_and(|old| old.boot_id != status.boot_id) {
+            if gateway.status.as_ref().is_some_and(|old| old.boot_id != clean(&status.boot_id)) {
                 gateway.streams.clear();
                 gateway.refused = None;
             }
             gateway.asks = if request.resource_names.is_empty() {
-                status.routes.keys().filter(|name| managed(name)).cloned().collect()
+                status.routes.keys().filter(|name| routes.contains_key(*name)).cloned().collect()
             } else {
                 asked.cloned().collect()
             };
-            gateway.take_status(status, &managed);
+            gateway.take_status(status, routes);
             client.first_goodbye = status.goodbye && !was_gone;
         } else {
             gateway.gone_ms = None;
@@ -246,41 +124,31 @@ impl Fleet {
     }
 
     /// Notes a report. False = it was overtaken by a newer one.
-    pub fn report(
-        &mut self,
-        now_ms: u64,
-        id: &str,
-        report: &Report,
-        routes: impl Fn(&str) -> bool,
-        managed: impl Fn(&str, &str) -> bool,
-    ) -> Result<bool, Full> {
+    pub fn report(&mut self, now_ms: u64, id: &str, report: &Report, routes: &Routes) -> Result<bool, Full> {
         let gateway = self.entry(now_ms, id)?;
         gateway.last_heard_ms = now_ms;
+        let managed = |route: &str, target: &str| {
+            routes.get(route).is_some_and(|route| route.targets.iter().any(|known| known == target))
+        };
         if !gateway.counters.take(report, managed) {
             return Ok(false);
         }
         gateway.reported_ms = Some(now_ms);
         if !report.status.boot_id.is_empty() {
-            let is_route = |route: &str| report.status.routes.contains_key(route) && routes(route);
             if gateway.asks.is_empty() {
-                gateway.asks = report.status.routes.keys().filter(|route| is_route(route)).cloned().collect();
+                let told = report.status.routes.keys();
+                gateway.asks = told.filter(|route| routes.contains_key(*route)).cloned().collect();
             }
-            gateway.take_status(&report.status, is_route);
+            gateway.take_status(&report.status, routes);
         }
         Ok(true)
     }
 
-    /// Whether `version` may be sent to a client now: never after it refused it, and at most twice in five
-    /// seconds.
-    pub fn may_send(&self, now_ms: u64, client: &Client, version: &str) -> bool {
-        let Some(stream) = self.stream(client) else { return true };
-        if stream.refused.as_deref() == Some(version) {
-            return false;
-        }
-        let limit = &stream.limit;
-        limit.version != version
-            || limit.sends < MAX_SENDS
-            || now_ms.saturating_sub(limit.window_start_ms) >= SEND_WINDOW_MS
+    /// When a client that was sent `version` too often may have it again; none = now.
+    pub fn send_again_ms(&self, now_ms: u64, client: &Client, version: &str) -> Option<u64> {
+        let limit = &self.stream(client)?.limit;
+        let again = limit.window_start_ms.saturating_add(SEND_WINDOW_MS);
+        (limit.version == version && limit.sends >= MAX_SENDS && now_ms < again).then_some(again)
     }
 
     /// Whether a client has refused `version`.
@@ -313,7 +181,12 @@ impl Fleet {
     /// Drops a gateway; its counts stay in the totals. False = unknown.
     pub fn forget(&mut self, id: &str) -> bool {
         let Some(gateway) = self.gateways.remove(id) else { return false };
-        merge_all(&mut self.retired, gateway.counters.into_totals());
+        self.parked.push_back((id.to_owned(), gateway.counters));
+        if self.parked.len() > MAX_PARKED
+            && let Some((_, counters)) = self.parked.pop_front()
+        {
+            merge_all(&mut self.retired, counters.into_totals());
+        }
         true
     }
 
@@ -349,46 +222,17 @@ impl Fleet {
                 .ok_or(Full)?;
             self.forget(&oldest);
         }
-        let gateway = self.gateways.entry(id.to_owned());
-        Ok(gateway.or_insert_with(|| Gateway {
-            first_heard_ms: now_ms,
-            last_heard_ms: now_ms,
-            ..Gateway::default()
-        }))
-    }
-}
-
-impl Stream {
-    /// Reads acknowledgement or refusal out of a request.
-    fn judge(&mut self, request: &DiscoveryRequest) -> Option<Refusal> {
-        let (sent, nonce) = self.sent.clone()?;
-        let weir = request.node.metadata.weir.is_some();
-        if let Some(detail) = &request.error_detail {
-            if request.response_nonce == nonce {
-                self.refused = Some(sent.clone());
-                return Some(Refusal { version: sent, message: clean_text(&detail.message) });
+        let parked = &mut self.parked;
+        Ok(self.gateways.entry(id.to_owned()).or_insert_with(|| {
+            let at = parked.iter().position(|(known, _)| known == id);
+            let counters = at.and_then(|at| parked.remove(at)).map(|(_, counters)| counters);
+            Gateway {
+                first_heard_ms: now_ms,
+                last_heard_ms: now_ms,
+                counters: counters.unwrap_or_default(),
+                ..Gateway::default()
             }
-            return None;
-        }
-        if request.version_info == sent {
-            self.refused = None;
-            self.accepted_once = true;
-            return None;
-        }
-        // Without our nonce a Weir gateway has a new connection and may never have got the answer.
-        if weir && request.response_nonce != nonce {
-            self.sent = None;
-            return None;
-        }
-        // An Envoy that had a version and has none any more was started anew.
-        if !weir && self.accepted_once && request.version_info.is_empty() {
-            *self = Self { limit: std::mem::take(&mut self.limit), ..Self::default() };
-            return None;
-        }
-        let repeated = self.refused.as_deref() == Some(sent.as_str());
-        self.refused = Some(sent.clone());
-        let message = "it came back with its old version".to_owned();
-        (!repeated).then_some(Refusal { version: sent, message })
+        }))
     }
 }
 
@@ -402,11 +246,6 @@ fn identify(peer: &str, request: &DiscoveryRequest) -> Client {
     let mut digest = DefaultHasher::new();
     request.resource_names.hash(&mut digest);
     Client { id, stream: digest.finish(), first_goodbye: false }
-}
-
-/// Ids are shown and logged: no control characters, no end of line, a bounded length.
-pub fn clean(id: &str) -> String {
-    id.chars().filter(|c| !c.is_control() && !c.is_whitespace()).take(MAX_ID_CHARS).collect()
 }
 
 /// Whether two sets of weights give every target the same share, whatever their sums.

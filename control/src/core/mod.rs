@@ -3,13 +3,16 @@
 //! Owns every decision. It must never read a clock, a file or the network: time comes in as [`Now`], requests as
 //! their parsed form, and what is to be written goes out as a [`change::Planned`]. A change is planned, written by
 //! the caller, and only then committed; discovery answers nothing that was not committed.
-//! Next: `fence.rs`, `fleet.rs`, `adoption.rs`, `change.rs`, `view.rs`; then `shared.rs`, which drives all this.
+//! Next: `fence.rs`, `fleet.rs`, `gateway.rs`, `adoption.rs`, `change.rs`, `view.rs`; then `shared.rs`, which drives all this.
 
 pub mod adoption;
 pub mod change;
 pub mod counters;
 pub mod fence;
 pub mod fleet;
+#[cfg(test)]
+mod fleet_tests;
+pub mod gateway;
 #[cfg(test)]
 mod simulation;
 pub mod view;
@@ -55,8 +58,9 @@ pub enum Answer {
     Send,
     /// It has the newest. Held if it asks for that, else told again.
     Current,
-    /// It refused the newest, or was sent it twice just now: held, then "not modified".
-    Nothing,
+    /// It refused the newest, or was sent it twice just now: held, then "not modified". With a time (monotonic ms)
+    /// it may be sent again then.
+    Nothing(Option<u64>),
     /// No weights are known: held, then "unavailable".
     Unknown,
     /// Another control leads: "unavailable" at once.
@@ -211,21 +215,15 @@ impl Core {
         peer: &str,
         request: &DiscoveryRequest,
     ) -> Result<(Client, Option<Refusal>), Full> {
-        let routes = &self.routes;
-        let heard = self.fleet.hear(now.mono_ms, peer, request, |route| routes.contains_key(route))?;
+        let heard = self.fleet.hear(now.mono_ms, peer, request, &self.routes)?;
         self.look_ahead(&heard.0.id);
         Ok(heard)
     }
 
     /// Takes a report in. False = a newer one was there already.
     pub fn hear_report(&mut self, now: Now, id: &str, report: &Report) -> Result<bool, Full> {
-        let routes = &self.routes;
-        let managed = |route: &str, target: &str| {
-            routes.get(route).is_some_and(|route| route.targets.iter().any(|known| known == target))
-        };
         let id = fleet::clean(id);
-        let is_route = |route: &str| routes.contains_key(route);
-        let taken = self.fleet.report(now.mono_ms, &id, report, is_route, managed)?;
+        let taken = self.fleet.report(now.mono_ms, &id, report, &self.routes)?;
         self.look_ahead(&id);
         Ok(taken)
     }
@@ -237,12 +235,15 @@ impl Core {
         }
         let Some(version) = self.version() else { return Answer::Unknown };
         if self.fleet.has_refused(client, &version) {
-            return Answer::Nothing;
+            return Answer::Nothing(None);
         }
         if request.version_info == version {
             return Answer::Current;
         }
-        if self.fleet.may_send(now.mono_ms, client, &version) { Answer::Send } else { Answer::Nothing }
+        match self.fleet.send_again_ms(now.mono_ms, client, &version) {
+            None => Answer::Send,
+            again => Answer::Nothing(again),
+        }
     }
 
     /// Notes that a client is sent the current version, as `news` or to say that there is none; answers version_info and nonce.
@@ -283,6 +284,13 @@ impl Core {
             author: Author { actor: "control".to_owned(), token: None },
             reason: "its weights were not known".to_owned(),
         })
+    }
+
+    /// Whether any word of this control could be outrun by a gateway that was not heard yet: there is no state, and
+    /// nobody has said at which epoch the fleet is.
+    pub fn is_deaf(&self, now: Now) -> bool {
+        let heard = self.fleet.iter().next().is_some();
+        !self.established && !heard && now.mono_ms < adoption::HEAR_FIRST_MS
     }
 
     /// Whether a route of unknown weights will be known by itself shortly.
@@ -328,7 +336,38 @@ impl Core {
         if taken.is_empty() {
             return Err(ChangeError::CannotAdopt("no gateway says what it serves".to_owned()));
         }
+        if let Some(from) = from {
+            self.adopt_the_rest(now, from, &mut taken)?;
+        }
         Ok(taken)
+    }
+
+    /// The whole document goes out with an adoption: a route that the named gateway does not serve must not fall
+    /// back to what this control last knew of it, so the gateways that serve it say.
+    fn adopt_the_rest(
+        &self,
+        now: Now,
+        from: &str,
+        taken: &mut BTreeMap<String, Weights>,
+    ) -> Result<(), ChangeError> {
+        let missing: Vec<(&String, &RouteSettings)> =
+            self.routes.iter().filter(|(name, _)| !taken.contains_key(*name)).collect();
+        for (name, settings) in missing {
+            for (id, gateway) in self.fleet.iter().filter(|(_, gateway)| gateway.is_connected(now.mono_ms)) {
+                let serves = adoption::served(gateway, name, settings)
+                    .map_err(|why| ChangeError::CannotAdopt(format!("{id}: {why}")))?;
+                let Some(serves) = serves else { continue };
+                if taken.get(name).is_some_and(|other| *other != serves) {
+                    return Err(ChangeError::CannotAdopt(format!(
+                        "{} does not serve {name}, and the others do not agree on it: \
+                         `control gateways forget` those that do not count",
+                        change::clean_text(from)
+                    )));
+                }
+                taken.insert(name.clone(), serves);
+            }
+        }
+        Ok(())
     }
 
     /// Who serves the wanted weights of `routes`, and who does not.

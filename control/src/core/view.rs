@@ -59,13 +59,15 @@ impl Core {
         }
         for target in &settings.targets {
             let key = (name.to_owned(), target.clone());
-            let all = self.fleet.iter().map(|(_, gateway)| &gateway.counters);
             let connected = self
                 .fleet
                 .iter()
                 .filter(|(_, gateway)| gateway.is_connected(now.mono_ms))
                 .map(|(_, gateway)| &gateway.counters);
-            view.traffic.insert(target.clone(), target_view(&key, self.fleet.retired(&key), all, connected));
+            view.traffic.insert(
+                target.clone(),
+                target_view(&key, self.fleet.retired(&key), self.fleet.counters(), connected),
+            );
         }
         Some(view)
     }

@@ -48,18 +48,24 @@ pub async fn answer(shared: &Shared, peer: &str, request: &DiscoveryRequest, hol
         // Seen before the question, so that a change in between wakes the wait below.
         changes.borrow_and_update();
         let now = shared.now();
+        let mut wake = deadline;
         let reply = shared.with_core(|core| match core.answer(now, &client, request) {
             Answer::Send => Some(respond(core, now, &client, request, true)),
             Answer::Fenced(text) => Some(Reply::Unavailable(text)),
             Answer::Current if client.first_goodbye => Some(respond(core, now, &client, request, false)),
-            Answer::Current | Answer::Nothing | Answer::Unknown => None,
+            Answer::Nothing(Some(again_ms)) => {
+                let pause = Duration::from_millis(again_ms.saturating_sub(now.mono_ms));
+                wake = deadline.min(tokio::time::Instant::now() + pause);
+                None
+            }
+            Answer::Current | Answer::Nothing(None) | Answer::Unknown => None,
         });
         if let Some(reply) = reply {
             return reply;
         }
         let stopped = tokio::select! {
             changed = changes.changed() => changed.is_err(),
-            () = tokio::time::sleep_until(deadline) => true,
+            () = tokio::time::sleep_until(wake) => wake == deadline,
             () = shared.stopping() => true,
         };
         if stopped {
@@ -70,7 +76,7 @@ pub async fn answer(shared: &Shared, peer: &str, request: &DiscoveryRequest, hol
     shared.with_core(|core| match core.answer(now, &client, request) {
         Answer::Send => respond(core, now, &client, request, true),
         Answer::Current => respond(core, now, &client, request, false),
-        Answer::Nothing => Reply::NotModified,
+        Answer::Nothing(_) => Reply::NotModified,
         Answer::Fenced(text) => Reply::Unavailable(text),
         Answer::Unknown => Reply::Unavailable("the weights are not known yet".to_owned()),
     })
