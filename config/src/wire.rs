@@ -124,8 +124,10 @@ pub enum WeightSource {
     Runtime,
     /// No word from control by the time LIVE was due: the stable at 100 %.
     Stable,
-    /// The file.
+    /// The file; also what is read for a source that this build does not know: an older side keeps talking with a
+    /// newer one, and the weakest source claims nothing.
     #[default]
+    #[serde(other)]
     File,
 }
 

@@ -247,6 +247,41 @@ async fn get_watch_shows_again_when_something_changes() {
     watch.line("svc1: v1 99 %, v2 1 %").await.unwrap();
     control.target.set("svc1", "v2=10").await;
     watch.line("svc1: v1 90 %, v2 10 %").await.unwrap();
+    // Started again on the same port: the watch goes on.
+    control.process.kill().await.unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("127.0.0.1:0", &control.addr.to_string())).unwrap();
+    let again = Remote::start(&config, &[]).await;
+    again.target.post("/v1/weights", &json!({"routes": {"svc1": "v2=20"}, "timeout_ms": 1})).await;
+    watch.line("svc1: v1 80 %, v2 20 %").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_just_before_the_end_reaches_app_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let standin = testkit::standin::Standin::start().unwrap();
+    let spec = json!({"httpRoute": {"match": {"prefix": "/"}, "action": {"weightedTargets": [
+        {"virtualNode": "n1", "weight": 100}, {"virtualNode": "n2", "weight": 0}]}}});
+    standin.set_route("m", "r", "main", spec);
+    let sync = "app_mesh: {mesh: m, virtual_router: r, route: main, targets: {v1: n1, v2: n2}}";
+    let routes = format!("routes:\n  svc1: {{targets: [v1, v2], stable: v1, {sync}}}\n");
+    let config = config(folder.path(), "control", &routes);
+    let mut command = std::process::Command::new(support::binary());
+    command.args(["serve", "--config"]).arg(&config).envs(standin.envs());
+    let process = testkit::process::Process::spawn("control", &mut command).unwrap();
+    let line = process.line("control listens on http://").await.unwrap();
+    let target = support::Target::There(line.rsplit("http://").next().unwrap().trim().parse().unwrap());
+    // The first answer fails, so that the write is still to be done when control is told to end.
+    let throttle = testkit::standin::Kind::Throttle;
+    let fault = testkit::standin::Fault::of(testkit::standin::Service::AppMesh, throttle).times(1);
+    standin.faults().add(fault);
+    let body = json!({"routes": {"svc1": "v2=30"}, "timeout_ms": 1, "force": true});
+    let asked = tokio::spawn(async move { target.post("/v1/weights", &body).await });
+    standin.until_requests("DescribeRoute", 1).await.unwrap();
+    process.terminate().unwrap();
+    assert_eq!(process.exit().await.unwrap().code(), Some(0));
+    assert_eq!(asked.await.unwrap().status, 200);
+    assert_eq!(standin.route_weights("m", "r", "main"), [("n1".to_owned(), 70), ("n2".to_owned(), 30)]);
 }
 
 #[tokio::test]

@@ -41,6 +41,11 @@ impl Client {
             }
             None => return Err(usage(format!("--url {url}: no http:// in front"))),
         }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(usage(format!(
+                "--url {url}: control answers at the root of its port, not under a path"
+            )));
+        }
         let authority = uri.authority().ok_or_else(|| usage(format!("--url {url}: no host")))?;
         let authority =
             if authority.port().is_some() { authority.to_string() } else { format!("{authority}:80") };
@@ -151,4 +156,26 @@ fn actor() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
     format!("{user}@{host}").chars().filter(char::is_ascii_graphic).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        for good in ["http://localhost:18000", "http://10.0.0.1:18000/", "http://[::1]:1"] {
+            assert!(Client::new(good, None).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("http://h:1/v1", "under a path"),
+            ("http://h:1/?a=b", "under a path"),
+            ("https://h:1", "only http"),
+            ("h:1", "is not spoken"),
+        ] {
+            let failure = Client::new(bad, None).err().unwrap();
+            assert!(failure.error.contains(bad), "{}", failure.error);
+            assert!(failure.error.contains(why) || bad == "h:1", "{}", failure.error);
+        }
+    }
 }

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// `get --watch` shows at most so often.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// `get --watch` asks a control that does not answer again so often.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
 /// How long one question of `get --watch` is held by control.
 const WATCH_WAIT_SECONDS: u64 = 15;
 
@@ -84,8 +86,28 @@ impl Session {
             }
             tokio::time::sleep(WATCH_PAUSE).await;
             let after = view.control.revision;
-            answer = self.ask(&format!("{path}?after={after}&wait={WATCH_WAIT_SECONDS}")).await?;
+            let next = format!("{path}?after={after}&wait={WATCH_WAIT_SECONDS}");
+            answer = self.ask_again(&next, &path).await?;
         }
+    }
+
+    /// Who watches goes on watching when control is started again: only a wrong question ends it.
+    async fn ask_again(&self, next: &str, path: &str) -> Result<Value, Failure> {
+        let mut asked = self.ask(next).await;
+        let mut told = false;
+        while let Err(failure) = &asked {
+            if failure.code == super::EXIT_USAGE {
+                break;
+            }
+            if !told {
+                show::failure(failure, false);
+                told = true;
+            }
+            tokio::time::sleep(WATCH_RETRY).await;
+            // At once: the revisions of another start are other ones.
+            asked = self.ask(path).await;
+        }
+        asked
     }
 
     async fn set_weight(&self, words: &[String], change: &ChangeOptions, force: bool) -> Result<u8, Failure> {
@@ -112,8 +134,9 @@ impl Session {
     }
 
     async fn history(&self, route: &str, limit: usize) -> Result<u8, Failure> {
-        let answer = self.ask(&format!("/v1/routes/{}/history", encode(route))).await?;
+        let mut answer = self.ask(&format!("/v1/routes/{}/history", encode(route))).await?;
         if self.json {
+            newest(&mut answer, limit);
             show::json(&answer);
         } else {
             show::history(&read::<HistoryView>(&answer)?, limit);
@@ -140,6 +163,13 @@ impl Session {
             println!("{id} is forgotten");
         }
         Ok(EXIT_DONE)
+    }
+}
+
+/// Drops what is over `limit`, the oldest first.
+fn newest(answer: &mut Value, limit: usize) {
+    if let Some(history) = answer.get_mut("history").and_then(Value::as_array_mut) {
+        history.drain(..history.len().saturating_sub(limit));
     }
 }
 
@@ -247,6 +277,15 @@ mod tests {
         assert!(split("svc1").unwrap_err().error.contains("has no weights"));
         assert!(split("v2=10").unwrap_err().error.contains("before the name of a route"));
         assert!(split("a v1=1 a v1=2").unwrap_err().error.contains("twice"));
+    }
+
+    #[test]
+    fn the_newest_changes_are_kept() {
+        let mut answer = serde_json::json!({"route": "a", "history": [1, 2, 3]});
+        newest(&mut answer, 2);
+        assert_eq!(answer["history"], serde_json::json!([2, 3]));
+        newest(&mut answer, 9);
+        assert_eq!(answer["history"], serde_json::json!([2, 3]));
     }
 
     #[test]

@@ -53,7 +53,10 @@ pub(super) fn sentence(route: &RouteView) -> String {
         return format!("{}: the weights are not known yet", route.name);
     };
     let lost = route.gateways.iter().filter(|gateway| gateway.state == "lost").count();
-    let agree = match (route.agree, route.awaited) {
+    // Lost ones are named apart, whatever they served when they were last heard.
+    let heard =
+        || route.gateways.iter().filter(|gateway| matches!(gateway.state.as_str(), "connected" | "draining"));
+    let agree = match (heard().filter(|gateway| gateway.agrees).count(), heard().count()) {
         (0, 0) => "no gateway connected".to_owned(),
         (1, 1) => "1 gateway agrees".to_owned(),
         (agree, all) if agree == all => format!("{all} gateways agree"),
@@ -342,6 +345,10 @@ mod tests {
     use crate::rest::RouteGatewayView;
     use std::collections::BTreeMap;
 
+    fn gateway(state: &str, agrees: bool) -> RouteGatewayView {
+        RouteGatewayView { state: state.to_owned(), agrees, ..RouteGatewayView::default() }
+    }
+
     fn route() -> RouteView {
         let target = TargetView { reporting: 2, endpoints: 2, endpoints_healthy: 2, ..TargetView::default() };
         RouteView {
@@ -351,6 +358,7 @@ mod tests {
             weights: Some(BTreeMap::from([("v1".to_owned(), 9_900), ("v2".to_owned(), 100)])),
             awaited: 2,
             agree: 2,
+            gateways: vec![gateway("connected", true), gateway("draining", true)],
             traffic: BTreeMap::from([("v1".to_owned(), target.clone()), ("v2".to_owned(), target)]),
             ..RouteView::default()
         }
@@ -364,13 +372,14 @@ mod tests {
     #[test]
     fn the_first_sentence_names_what_is_wrong() {
         let mut route = route();
-        route.agree = 1;
         route.traffic.get_mut("v2").unwrap().endpoints_healthy = 0;
-        route.gateways = vec![RouteGatewayView { state: "lost".to_owned(), ..RouteGatewayView::default() }];
+        route.gateways = vec![gateway("connected", true), gateway("connected", false), gateway("lost", true)];
         assert_eq!(
             sentence(&route),
             "svc1: v1 99 %, v2 1 %, v2 without healthy endpoint, 1 of 2 gateways agree, 1 lost"
         );
+        route.gateways.remove(1);
+        assert!(sentence(&route).ends_with("1 gateway agrees, 1 lost"), "{}", sentence(&route));
         route.weights = None;
         assert_eq!(sentence(&route), "svc1: the weights are not known yet");
     }

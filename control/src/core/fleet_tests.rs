@@ -5,6 +5,7 @@ use super::fleet::Fleet;
 use crate::settings::{RouteSettings, Routes};
 use gateway_config::wire::{
     DiscoveryNode, DiscoveryRequest, GatewayStatus, NodeMetadata, Report, RouteStatus, TargetReport,
+    WeightSource,
 };
 use std::collections::BTreeMap;
 
@@ -99,6 +100,27 @@ fn a_gateway_that_was_forgotten_and_comes_back_is_counted_once() {
         fleet.forget(&id);
     }
     assert_eq!(requests(&fleet), 610);
+}
+
+#[test]
+fn an_epoch_that_no_control_can_have_come_to_is_not_believed() {
+    let mut fleet = Fleet::default();
+    for (version, believed) in [("18446744073709551615.1-x", 0), ("7.1-x", 1)] {
+        let mut request = request(status("g1", "b"));
+        request.version_info = version.to_owned();
+        fleet.hear(1, "10.0.0.1", &request, &routes()).unwrap();
+        assert_eq!(fleet.get("g1").unwrap().versions().count(), believed, "{version}");
+    }
+}
+
+#[test]
+fn a_source_that_is_not_known_makes_no_request_unreadable() {
+    let route: RouteStatus = serde_json::from_str(r#"{"source": "moonlight", "version": "1.2-x"}"#).unwrap();
+    assert_eq!((route.source, route.version.as_str()), (WeightSource::File, "1.2-x"));
+    for source in [WeightSource::File, WeightSource::Tripwire, WeightSource::Saved] {
+        let text = serde_json::to_string(&source).unwrap();
+        assert_eq!(serde_json::from_str::<WeightSource>(&text).unwrap(), source);
+    }
 }
 
 #[test]

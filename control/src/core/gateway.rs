@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest id that is kept.
 const MAX_ID_CHARS: usize = 256;
+/// No control comes to such an epoch by starts. Whoever says a higher one must not be able to use up the numbers
+/// that an adoption needs.
+const MAX_EPOCH: u64 = 1 << 62;
 /// Targets with weight that are not known here, per route: one of them is enough to disagree.
 const MAX_UNKNOWN_TARGETS: usize = 16;
 
@@ -106,7 +109,8 @@ impl Gateway {
     /// Every version that it serves something of.
     pub fn versions(&self) -> impl Iterator<Item = Version> {
         let routes = self.status.iter().flat_map(|status| status.routes.values());
-        routes.map(|route| route.version.as_str()).chain([self.version.as_str()]).filter_map(Version::parse)
+        let told = routes.map(|route| route.version.as_str()).chain([self.version.as_str()]);
+        told.filter_map(Version::parse).filter(|version| version.epoch <= MAX_EPOCH)
     }
 
     /// Keeps what is of use: the sender's word is not bounded by anything but the size of a request.
