@@ -218,23 +218,33 @@ impl Link {
     }
 
     async fn send_http1(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, LinkError> {
-        let kept = self.own.borrow_mut().take().filter(|sender| sender.is_ready());
+        let mut kept = self.own.borrow_mut().take();
+        if let Some(sender) = &mut kept
+            // The last answer was read to its end, so this is soon ready, or the connection is over.
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
         let mut sender = match kept {
             Some(sender) => sender,
-            None => {
-                let (sender, connection) = http1::handshake(self.connect().await?)
-                    .await
-                    .map_err(|error| failed("HTTP/1.1 with control", describe(&error)))?;
-                tokio::task::spawn_local(async move {
-                    let _ = connection.await;
-                });
-                sender
-            }
+            None => self.open_http1().await?,
         };
         let response = sender.send_request(request).await;
         let response = response.map_err(|error| failed("request to control", describe(&error)))?;
         self.own.replace(Some(sender));
         Ok(response)
+    }
+
+    async fn open_http1(&self) -> Result<http1::SendRequest<Full<Bytes>>, LinkError> {
+        let handshake = http1::handshake(self.connect().await?).await;
+        let (sender, connection) =
+            handshake.map_err(|error| failed("HTTP/1.1 with control", describe(&error)))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to control ended");
+            }
+        });
+        Ok(sender)
     }
 
     async fn connect(&self) -> Result<TokioIo<TcpStream>, LinkError> {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ struct FakeControl {
     addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     reports: Arc<Mutex<usize>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl FakeControl {
@@ -52,11 +54,13 @@ impl FakeControl {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let fake = Self { addr, asked: Arc::default(), reports: Arc::default() };
+        let fake = Self { addr, asked: Arc::default(), reports: Arc::default(), connections: Arc::default() };
+        let connections = Arc::clone(&fake.connections);
         let (asked, reports) = (Arc::clone(&fake.asked), Arc::clone(&fake.reports));
         let script: Arc<Script> = Arc::new(script);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, SeqCst);
                 let (asked, reports, script) =
                     (Arc::clone(&asked), Arc::clone(&reports), Arc::clone(&script));
                 let service = service_fn(move |request| {
@@ -229,10 +233,13 @@ async fn works_by_http1(speaks: Speaks) {
     gateway.until_live().await;
     gateway.until_weights(&[80, 20]).await;
     until("a report beside the held request", || async {
-        (fake.asked().len() == 3 && *fake.reports.lock().unwrap() >= 2).then_some(())
+        (fake.asked().len() == 3 && *fake.reports.lock().unwrap() >= 3).then_some(())
     })
     .await;
     assert!(gateway.process.stderr().contains("answers by HTTP/1.1"), "{}", gateway.process.tail());
+    // Two callers tried HTTP/2, then each keeps one connection.
+    let connections = fake.connections.load(SeqCst);
+    assert!(connections <= 4, "{connections} connections");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
