@@ -21,8 +21,10 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Why no connection came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Refused, unreachable, out of descriptors.
+    /// Refused, unreachable.
     Failed,
+    /// This machine could not: out of descriptors, ports or memory. It says nothing about the peer.
+    Local,
     /// Not within `connect_timeout`.
     TimedOut,
 }
@@ -50,8 +52,21 @@ pub async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, Con
             set_options(&socket);
             Ok(socket)
         }
-        Ok(Err(_)) => Err(ConnectFailure::Failed),
+        Ok(Err(error)) => Err(reason(&error)),
         Err(_) => Err(ConnectFailure::TimedOut),
+    }
+}
+
+fn reason(error: &io::Error) -> ConnectFailure {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
+    match error.kind() {
+        TimedOut => ConnectFailure::TimedOut,
+        ConnectionRefused | ConnectionReset | ConnectionAborted | HostUnreachable | NetworkUnreachable => {
+            ConnectFailure::Failed
+        }
+        _ => ConnectFailure::Local,
     }
 }
 
@@ -183,5 +198,32 @@ impl hyper::rt::Write for Rewind {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    fn user_timeout(socket: &TcpStream) -> Option<Duration> {
+        SockRef::from(socket).tcp_user_timeout().expect("an option")
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_backend_that_was_sent_a_head_and_nobody_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let backend = dial(address, Duration::from_secs(10)).await.expect("connected");
+        assert_eq!(user_timeout(&backend), Some(USER_TIMEOUT));
+        let (client, _) = listener.accept().await.expect("accepted");
+        set_client_options(&client);
+        assert_eq!(user_timeout(&client), None);
+        let mut stream = Stream::plain(backend);
+        for (patient, wanted) in [(true, None), (true, None), (false, Some(USER_TIMEOUT))] {
+            stream.set_patient(patient);
+            let Io::Plain(socket) = &stream.io;
+            assert_eq!(user_timeout(socket), wanted);
+        }
     }
 }

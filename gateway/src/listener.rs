@@ -15,12 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Most connections that a worker has more than the least busy one before it lets others accept.
 const FAIRNESS: u32 = 8;
-/// How soon a worker that stood back looks again.
-const STAND_BACK: Duration = Duration::from_millis(1);
+/// How long a worker that stands back waits for the others to change, at most.
+const STAND_BACK: Duration = Duration::from_millis(50);
+/// How long the kernel's queue is looked at when accepting ends.
+const LAST_LOOK: Duration = Duration::from_millis(1);
 /// Accepting and idle connections go on for at least so long after a drain began: load balancers need time to learn.
 pub const MIN_DRAIN: Duration = Duration::from_secs(5);
 /// ... and until nothing new arrived for so long.
@@ -39,12 +42,41 @@ pub struct Crew {
     pub connections: Vec<Arc<AtomicU32>>,
     /// Most connections of the process.
     pub limit: u32,
+    standing_back: AtomicU32,
+    changed: Notify,
 }
 
 impl Crew {
     /// Nobody busy.
     pub fn new(workers: usize, limit: u32) -> Self {
-        Self { connections: (0..workers).map(|_| Arc::default()).collect(), limit }
+        Self {
+            connections: (0..workers).map(|_| Arc::default()).collect(),
+            limit,
+            standing_back: AtomicU32::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A worker has one connection more or less.
+    fn changed(&self) {
+        if self.standing_back.load(Relaxed) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Waits while this worker has too many connections more than the least busy one, but not for ever: a count that
+    /// was read a moment too early must not stop it.
+    async fn stand_back(&self, own: &AtomicU32) {
+        self.standing_back.fetch_add(1, Relaxed);
+        let changed = self.changed.notified();
+        if self.is_ahead(own) {
+            let _ = tokio::time::timeout(STAND_BACK, changed).await;
+        }
+        self.standing_back.fetch_sub(1, Relaxed);
+    }
+
+    fn is_ahead(&self, own: &AtomicU32) -> bool {
+        own.load(Relaxed) > self.least() + FAIRNESS
     }
 
     fn least(&self) -> u32 {
@@ -63,13 +95,13 @@ pub async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener, crew: 
     tokio::pin!(drained);
     let mut stop = worker.process.stop_accepting.subscribe();
     let by_hand = loop {
-        let standing_back = worker.connections.load(Relaxed) > crew.least() + FAIRNESS;
+        let ahead = crew.is_ahead(&worker.connections);
         tokio::select! {
             biased;
             () = &mut drained => break false,
             _ = stop.wait_for(|stop| *stop) => break true,
-            () = tokio::time::sleep(STAND_BACK), if standing_back => {}
-            accepted = listener.accept(), if !standing_back => match accepted {
+            () = crew.stand_back(&worker.connections), if ahead => {}
+            accepted = listener.accept(), if !ahead => match accepted {
                 Ok((socket, peer)) => start(&worker, index, socket, peer, &crew),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -79,7 +111,7 @@ pub async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener, crew: 
         }
     };
     // What the kernel has queued was promised: it is served before the socket closes.
-    while let Ok(Ok((socket, peer))) = tokio::time::timeout(STAND_BACK, listener.accept()).await {
+    while let Ok(Ok((socket, peer))) = tokio::time::timeout(LAST_LOOK, listener.accept()).await {
         start(&worker, index, socket, peer, &crew);
     }
     drop(listener);
@@ -108,7 +140,7 @@ async fn quiet(worker: &Worker) {
     }
 }
 
-fn start(worker: &Rc<Worker>, index: usize, socket: TcpStream, peer: SocketAddr, crew: &Crew) {
+fn start(worker: &Rc<Worker>, index: usize, socket: TcpStream, peer: SocketAddr, crew: &Arc<Crew>) {
     let current = worker.snapshot();
     let Some(manager) = current.routes.listeners.get(index) else { return };
     worker.note_work();
@@ -118,7 +150,7 @@ fn start(worker: &Rc<Worker>, index: usize, socket: TcpStream, peer: SocketAddr,
         return;
     }
     set_client_options(&socket);
-    let open = Open::new(worker, Current::clone(&current), index);
+    let open = Open::new(worker, Current::clone(&current), index, crew);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move { serve(worker, (index, peer), socket, open).await });
 }
@@ -139,12 +171,14 @@ struct Open {
     worker: Rc<Worker>,
     current: Current,
     index: usize,
+    crew: Arc<Crew>,
 }
 
 impl Open {
-    fn new(worker: &Rc<Worker>, current: Current, index: usize) -> Self {
+    fn new(worker: &Rc<Worker>, current: Current, index: usize, crew: &Arc<Crew>) -> Self {
         worker.connections.fetch_add(1, Relaxed);
-        let open = Self { worker: Rc::clone(worker), current, index };
+        crew.changed();
+        let open = Self { worker: Rc::clone(worker), current, index, crew: Arc::clone(crew) };
         if let Some(manager) = open.manager() {
             manager.stats.scope.inc(worker.shard, HttpStat::DownstreamCxTotal);
             manager.stats.scope.inc(worker.shard, HttpStat::DownstreamCxActive);
@@ -170,6 +204,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.worker.connections.fetch_sub(1, Relaxed);
+        self.crew.changed();
         if let Some(manager) = self.manager() {
             manager.stats.scope.dec(self.worker.shard, HttpStat::DownstreamCxActive);
             manager.stats.scope.inc(self.worker.shard, HttpStat::DownstreamCxDestroy);

@@ -28,6 +28,8 @@ pub const SCRATCH: usize = 256 * 1024;
 pub const CAUTIOUS_READ: usize = 32 * 1024;
 /// Recycled heads and buffers beyond this are given back to the allocator.
 const KEEP: usize = 256;
+/// A recycled head that grew beyond this is given back.
+const KEEP_HEAD: usize = 16 * 1024;
 /// A recycled buffer that grew beyond this is given back.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
@@ -138,7 +140,7 @@ impl Worker {
     /// Gives a request head back.
     pub fn give_request(&self, mut head: RequestHead) {
         let mut kept = self.requests.borrow_mut();
-        if kept.len() < KEEP {
+        if kept.len() < KEEP && head.heap_bytes() <= KEEP_HEAD {
             head.clear();
             kept.push(head);
         }
@@ -152,7 +154,7 @@ impl Worker {
     /// Gives a response head back.
     pub fn give_response(&self, mut head: ResponseHead) {
         let mut kept = self.responses.borrow_mut();
-        if kept.len() < KEEP {
+        if kept.len() < KEEP && head.fields.heap_bytes() <= KEEP_HEAD {
             head.clear();
             kept.push(head);
         }

@@ -93,3 +93,6 @@ fn least_of_two<'a>(
         (None, None) => endpoints.iter().filter(|e| fits(e)).min_by_key(|e| load(e)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
 
+/// Connects in a row without an answer that make an endpoint a suspect.
+pub const UNANSWERED: u32 = 2;
+
 /// One address of a cluster. It lives as long as the address stays in the cluster, over any number of snapshots,
 /// so that pools, counts and health survive a change elsewhere.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Endpoint {
     pub connect_failures: AtomicU64,
     /// The last connect failed, so others are tried before it (a hint, never a ban).
     pub suspect: AtomicBool,
+    /// Connects in a row that were not answered in time; one alone is a lost packet.
+    pub unanswered: AtomicU32,
     /// Connected at least once, or there from the start: new addresses prove themselves first.
     pub proven: AtomicBool,
     /// Left the cluster: idle connections are closed, none is kept.
@@ -59,9 +64,27 @@ impl Endpoint {
             connections: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
             proven: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             zone,
+        }
+    }
+
+    /// It accepted a connection, or answered.
+    pub fn trust(&self) {
+        // Looked at first: a store on every answer would be shared by all workers.
+        if self.suspect.load(Relaxed) || self.unanswered.load(Relaxed) > 0 {
+            self.suspect.store(false, Relaxed);
+            self.unanswered.store(0, Relaxed);
+        }
+    }
+
+    /// It refused a connection (`refused`), or did not answer one in time.
+    pub fn doubt(&self, refused: bool) {
+        let unanswered = self.unanswered.fetch_add(1, Relaxed) + 1;
+        if refused || unanswered >= UNANSWERED {
+            self.suspect.store(true, Relaxed);
         }
     }
 

@@ -115,10 +115,16 @@ pub async fn run(
     let mut excluded: Excluded = 0;
     let mut failure = Failure::NoHealthyUpstream;
     'targets: loop {
-        if !record.enter_cluster(cluster) {
-            return Err(Failure::Overflow);
-        }
         let here = current.clusters.get(cluster).ok_or(Failure::NoRoute)?;
+        if !record.enter_cluster(cluster) {
+            // Nothing was sent: a version that is full is no reason to fail a request that another can serve.
+            record.first_attempt_failed = true;
+            match another_target(record, here, &mut excluded, &worker) {
+                Some(next) => cluster = next,
+                None => return Err(Failure::Overflow),
+            }
+            continue 'targets;
+        }
         let mut tried = Tried::default();
         let mut fresh_only = false;
         while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
@@ -142,7 +148,14 @@ pub async fn run(
             };
             record.move_to_endpoint(&connection.endpoint);
             match exchange(record, &mut connection, client, timer).await {
+                // Nobody asked for an upgrade: what follows such a head has no meaning.
+                Ok(Begun { head, .. }) if head.status == 101 && !upgrade => {
+                    worker.give_response(head);
+                    record.attempt_failed();
+                    return Err(Failure::UpstreamProtocol);
+                }
                 Ok(Begun { head, framing, request_sent, reuse }) => {
+                    connection.endpoint.trust();
                     return Ok(Answer { connection, head, framing, request_sent, reuse });
                 }
                 Err(AttemptFailure::Stale) if idempotent && !fresh_only => fresh_only = true,
@@ -154,7 +167,7 @@ pub async fn run(
             }
         }
         // Nothing of this target accepts a connection, so nothing was sent: another target may have the request.
-        match another_target(record, &mut excluded, &worker) {
+        match another_target(record, here, &mut excluded, &worker) {
             Some(next) => cluster = next,
             None => break 'targets,
         }
@@ -172,12 +185,16 @@ fn pick_endpoint<'a>(cluster: &'a Cluster, tried: &Tried, worker: &Worker) -> Op
 
 /// Another target of the same split that can answer. Only a health-aware split goes beyond the drawn target, and an
 /// overridden request never does: who names a target wants to see that one.
-fn another_target(record: &Record, excluded: &mut Excluded, worker: &Worker) -> Option<usize> {
+fn another_target(
+    record: &Record,
+    here: &Arc<Cluster>,
+    excluded: &mut Excluded,
+    worker: &Worker,
+) -> Option<usize> {
     let (split, _, choice) = record.chosen()?;
     if !split.health_aware || choice.overridden {
         return None;
     }
-    let here = record.cluster()?;
     let clusters = &record.current.clusters;
     let same = |at: &usize| {
         split.targets.get(*at).and_then(|t| clusters.get(t.cluster)).is_some_and(|c| Arc::ptr_eq(c, here))
@@ -209,9 +226,11 @@ async fn open(
     poll_fn(|cx| {
         if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|failure| match failure {
-                Unopened::Connect(ConnectFailure::Failed) => Opening::TryNext(Failure::ConnectFailed),
+                Unopened::Connect(ConnectFailure::Failed | ConnectFailure::Local) => {
+                    Opening::TryNext(Failure::ConnectFailed)
+                }
                 Unopened::Connect(ConnectFailure::TimedOut) => Opening::TryNext(Failure::ConnectTimeout),
-                Unopened::Overflow => Opening::Final(Failure::Overflow),
+                Unopened::Overflow => Opening::TryNext(Failure::Overflow),
             }));
         }
         if client.poll_gone(cx).is_ready() {

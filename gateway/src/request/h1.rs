@@ -170,12 +170,13 @@ impl Client {
                     self.timer.start(rules.whole, None);
                 }
             }
-            if self.unread.is_empty() && self.worker.closing.get() {
-                return Poll::Ready(Outcome::Closed);
-            }
             match poll_more(cx, &self.worker, &mut self.stream, &mut self.unread) {
                 Poll::Ready(true) => {}
                 Poll::Ready(false) => return Poll::Ready(Outcome::Closed),
+                // Only when nothing has arrived: a request that the kernel holds already was accepted.
+                Poll::Pending if self.unread.is_empty() && self.worker.closing.get() => {
+                    return Poll::Ready(Outcome::Closed);
+                }
                 Poll::Pending => {
                     let timer = self.timer.poll(cx);
                     return timer.map(|_| if *started { Outcome::TimedOut } else { Outcome::Idle });

@@ -50,6 +50,8 @@ impl Client {
         record.received = pump.bytes;
         match answered {
             Err(failure) => {
+                // A body that is here already, or was never sent on, does not stand in the way of the next request.
+                let _ = pump.take_leftover(&mut self.unread);
                 // After a refused CONNECT nobody knows what the client sends next.
                 let close = !wishes.keep_alive || !pump.source_done() || record.head.method() == "CONNECT";
                 self.reply(&mut record, failure, close).await
@@ -159,6 +161,7 @@ impl Client {
         record.received = request.bytes;
         record.sent = body.bytes;
         if let Err(end) = ended {
+            record.client_stalled = !body.out.is_empty();
             return cut(record, end);
         }
         // A client that still sends a body nobody wants cannot be understood afterwards.

@@ -32,6 +32,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 /// Streams that a client reset before they were answered, at once (rapid reset, CVE-2023-44487).
 const MAX_RESETS: usize = 50;
+/// Bytes of a request body that a client may send ahead, per stream and per connection: what an upstream does not take
+/// waits here, outside of every other budget.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How often a connection looks whether it is asked to leave.
+const LOOK: Duration = Duration::from_secs(1);
 /// Buffered bytes of an answer per stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -97,6 +103,8 @@ pub async fn serve(
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS * 2)
         .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(Rewind::new(first, stream), service);
@@ -106,12 +114,20 @@ pub async fn serve(
     let leaving = tokio::select! {
         _ = connection.as_mut() => false,
         () = drain.draining() => true,
+        () = asked_to_leave(&worker) => true,
         () = idle.as_mut() => true,
     };
     if leaving {
         // Two GOAWAYs: the first lets through what is on its way (RFC 9113, 6.8).
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
+    }
+}
+
+/// Ready when an operator wants clients to leave (`POST /healthcheck/fail`, `/drain_listeners?graceful`).
+async fn asked_to_leave(worker: &Worker) {
+    while !worker.leaving() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -204,13 +204,13 @@ pub fn uuid4(rng: &mut impl Rng) -> [u8; 36] {
 
 /// Rewrites a request for the route that takes it.
 pub fn apply_route(head: &mut RequestHead, route: &Route, remaining: Option<Duration>, worker: &Worker) {
+    if let Some(remaining) = remaining {
+        with_number(remaining.as_millis(), |text| head.fields.set("x-envoy-expected-rq-timeout-ms", text));
+    }
     if route.host_rewrite.is_some() || route.prefix_rewrite.is_some() {
         let mut space = worker.take_buffer();
         rewrite(head, route, &mut space);
         worker.give_buffer(space);
-    }
-    if let Some(remaining) = remaining {
-        with_number(remaining.as_millis(), |text| head.fields.set("x-envoy-expected-rq-timeout-ms", text));
     }
 }
 

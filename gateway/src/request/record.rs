@@ -57,6 +57,8 @@ pub struct Record {
     pub service_time: Option<Duration>,
     /// The drawn (or named) target, whatever happened later.
     pub choice: Option<Choice>,
+    /// The client did not take what was there when the time was over.
+    pub client_stalled: bool,
     /// The outcome of the first attempt at the drawn target was an error.
     pub first_attempt_failed: bool,
     /// The cluster that it is with now.
@@ -91,6 +93,7 @@ impl Record {
             sent: 0,
             service_time: None,
             choice: None,
+            client_stalled: false,
             first_attempt_failed: false,
             cluster: None,
             endpoint: None,
@@ -290,6 +293,13 @@ impl Record {
         stats.rq_time.record(shard, micros);
     }
 
+    /// The answer had begun and the upstream did not bring it to its end. A client that takes nothing is not that.
+    fn cut_by_upstream(&self) -> bool {
+        let silent = self.flags.contains(ResponseFlags::UPSTREAM_TIMEOUT)
+            || self.flags.contains(ResponseFlags::STREAM_IDLE_TIMEOUT);
+        self.flags.contains(ResponseFlags::UPSTREAM_PROTOCOL_ERROR) || (silent && !self.client_stalled)
+    }
+
     /// Evidence: once, for the version that the draw gave, with the outcome of the first attempt there.
     fn close_target(&self, micros: u64) {
         let Some((_, target, choice)) = self.chosen() else { return };
@@ -300,7 +310,7 @@ impl Record {
             return;
         }
         scope.inc(shard, TargetStat::Requests);
-        let upstream_cut = self.flags.contains(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+        let upstream_cut = self.cut_by_upstream();
         if self.first_attempt_failed || self.status >= 500 || upstream_cut {
             scope.inc(shard, TargetStat::Errors);
         }

@@ -40,6 +40,9 @@ pub fn write(
 /// The headers that are the same on both protocols.
 pub fn fill(head: &mut ResponseHead, reply: LocalReply, server: &str, worker: &Worker) {
     head.status = reply.status;
+    if reply.overloaded {
+        head.fields.push("x-envoy-overloaded", b"true");
+    }
     if !reply.body.is_empty() {
         let mut length = [0u8; 20];
         let free = {
@@ -50,9 +53,6 @@ pub fn fill(head: &mut ResponseHead, reply: LocalReply, server: &str, worker: &W
         };
         head.fields.push("content-length", length.get(..length.len() - free).unwrap_or_default());
         head.fields.push("content-type", b"text/plain");
-    }
-    if reply.overloaded {
-        head.fields.push("x-envoy-overloaded", b"true");
     }
     head.fields.push("date", &worker.date());
     head.fields.push("server", server.as_bytes());

@@ -67,3 +67,6 @@ fn draw(weights: impl Iterator<Item = u32>, total: u64, rng: &mut impl Rng) -> O
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

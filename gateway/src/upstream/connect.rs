@@ -57,11 +57,15 @@ async fn connect(
         Ok(socket) => {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             cluster.shared.stats.connect_time.record(worker.shard, micros);
-            endpoint.suspect.store(false, Relaxed);
+            endpoint.trust();
             Ok(UpstreamConnection::new(Stream::plain(socket), place, worker.shard))
         }
         Err(failure) => {
-            endpoint.suspect.store(true, Relaxed);
+            match failure {
+                ConnectFailure::Failed => endpoint.doubt(true),
+                ConnectFailure::TimedOut => endpoint.doubt(false),
+                ConnectFailure::Local => {}
+            }
             endpoint.connect_failures.fetch_add(1, Relaxed);
             scope.inc(worker.shard, ClusterStat::UpstreamCxConnectFail);
             if failure == ConnectFailure::TimedOut {

@@ -158,3 +158,6 @@ fn still_quiet(connection: &mut UpstreamConnection, cx: &mut Context<'_>) -> boo
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

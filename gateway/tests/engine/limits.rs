@@ -136,3 +136,29 @@ async fn an_idle_connection_costs_little() {
     println!("an idle client connection costs {each} bytes");
     assert!(each < 6 * 1024, "{each} bytes for an idle connection");
 }
+
+#[tokio::test]
+async fn a_worker_with_all_the_requests_it_can_hold_refuses_more() {
+    const MOST: usize = 8192;
+    let mut v1 = Upstream::start("v1").unwrap();
+    v1.black_hole().unwrap();
+    let many = "circuit_breakers: {thresholds: [{max_connections: 100000, max_pending_requests: 100000, \
+                max_requests: 100000}]}, connect_timeout: 600s";
+    let gateway =
+        Setup::new().cluster("v1", &[v1.addr()], many).everything_to("v1", "timeout: 0s").start().await;
+    let mut waiting = Vec::new();
+    // HTTP/2 needs a connection per 100 of them only.
+    for _ in 0..MOST.div_ceil(100) {
+        let client = gateway.h2().await;
+        for _ in 0..100 {
+            let mut client = client.clone();
+            waiting.push(tokio::spawn(async move { client.get("/").await.map(|answer| answer.status) }));
+        }
+    }
+    // All but the last eight of 8,200 are taken in; those are refused at once.
+    gateway.until_stat("http.ingress.downstream_rq_overload_close", (waiting.len() - MOST) as u64).await;
+    let answer = gateway.get("/").await;
+    assert_eq!((answer.status, answer.text().as_str()), (503, "envoy overloaded"));
+    assert_eq!(answer.header("x-envoy-overloaded"), Some("true"));
+    waiting.iter().for_each(|one| one.abort());
+}

@@ -15,6 +15,7 @@ mod common;
 mod bodies;
 mod client_leaves;
 mod connections;
+mod differential;
 mod drain;
 mod endpoints;
 mod headers;
