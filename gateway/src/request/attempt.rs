@@ -148,12 +148,6 @@ pub async fn run(
             };
             record.move_to_endpoint(&connection.endpoint);
             match exchange(record, &mut connection, client, timer).await {
-                // Nobody asked for an upgrade: what follows such a head has no meaning.
-                Ok(Begun { head, .. }) if head.status == 101 && !upgrade => {
-                    worker.give_response(head);
-                    record.attempt_failed();
-                    return Err(Failure::UpstreamProtocol);
-                }
                 Ok(Begun { head, framing, request_sent, reuse }) => {
                     connection.endpoint.trust();
                     return Ok(Answer { connection, head, framing, request_sent, reuse });

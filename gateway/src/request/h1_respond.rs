@@ -164,8 +164,9 @@ impl Client {
             record.client_stalled = !body.out.is_empty();
             return cut(record, end);
         }
-        // A client that still sends a body nobody wants cannot be understood afterwards.
-        if close || !request.source_done() { After::Close } else { After::KeepAlive }
+        // A client that still sends a body nobody wants cannot be understood afterwards; nor one that was told of an
+        // upgrade that it did not ask for, which Envoy passes on.
+        if close || record.status == 101 || !request.source_done() { After::Close } else { After::KeepAlive }
     }
 
     /// Both bodies at once, until the answer is complete.

@@ -13,7 +13,7 @@ use http1::{Framing, RequestHead};
 use std::task::{Context, Poll};
 
 /// Most bytes of further requests that are read while an answer is awaited.
-const READ_AHEAD: usize = 64 * 1024;
+const READ_AHEAD: usize = 4 * 1024;
 
 /// The request of an HTTP/1 client, on its way upstream.
 pub struct Source<'a> {

@@ -5,7 +5,7 @@
 
 use super::membership::{Answer, Found, Membership};
 use super::{cloud_map, dns};
-use crate::io::dial;
+use crate::io::{ConnectFailure, dial};
 use crate::process::Process;
 use crate::state::change::Change;
 use crate::state::store::Store;
@@ -23,6 +23,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// How often new endpoints and suspects are tried.
 const PROBE: Duration = Duration::from_secs(1);
+/// Probes in a row without an answer that count like a refusal while discovery says that nobody is there.
+const SILENT: u32 = 3;
 /// Probes of one cluster at the same time.
 const PROBES_AT_ONCE: usize = 32;
 /// Answers on their way to a keeper; discovery waits when they are not taken.
@@ -191,22 +193,34 @@ impl Keeping {
         let mut probes = JoinSet::new();
         let mut rest = open.into_iter();
         for address in rest.by_ref().take(PROBES_AT_ONCE) {
-            probes.spawn_local(async move { (address, dial(address, limit).await.is_ok()) });
+            probes.spawn_local(async move { (address, dial(address, limit).await.err()) });
         }
-        while let Some(Ok((address, accepted))) = probes.join_next().await {
-            self.probed(address, accepted);
+        while let Some(Ok((address, failure))) = probes.join_next().await {
+            self.probed(address, failure);
             if let Some(address) = rest.next() {
-                probes.spawn_local(async move { (address, dial(address, limit).await.is_ok()) });
+                probes.spawn_local(async move { (address, dial(address, limit).await.err()) });
             }
         }
         self.note_health();
     }
 
-    fn probed(&mut self, address: SocketAddr, accepted: bool) {
-        if let Some(endpoint) = self.members.published().iter().find(|e| e.address == address) {
-            endpoint.suspect.store(!accepted, Relaxed);
+    fn probed(&mut self, address: SocketAddr, failure: Option<ConnectFailure>) {
+        let endpoint = self.members.published().iter().find(|e| e.address == address).cloned();
+        if let Some(endpoint) = &endpoint {
+            match failure {
+                None => endpoint.trust(),
+                Some(ConnectFailure::Failed) => endpoint.doubt(true),
+                Some(ConnectFailure::TimedOut) => endpoint.doubt(false),
+                Some(ConnectFailure::Local) => {}
+            }
         }
-        let changed = if accepted { self.members.proven(address) } else { self.members.refused(address) };
+        // A closed door settles it at once; silence must last, for it may be a burst or our own trouble.
+        let silent = endpoint.is_some_and(|e| e.unanswered.load(Relaxed) >= SILENT);
+        let changed = match failure {
+            None => self.members.proven(address),
+            Some(ConnectFailure::Failed) => self.members.refused(address),
+            Some(_) => silent && self.members.refused(address),
+        };
         if changed {
             self.publish();
         }

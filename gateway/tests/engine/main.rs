@@ -21,6 +21,7 @@ mod endpoints;
 mod headers;
 mod http2;
 mod limits;
+mod mixed;
 mod refusals;
 mod routing;
 mod upgrades;
