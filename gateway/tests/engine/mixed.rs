@@ -76,7 +76,7 @@ async fn answers_in_odd_pieces_arrive_whole() {
     let sent = body.clone();
     let v1 = Upstream::start_with("v1", move |r| {
         let piece: usize = r.target()[1..].parse().unwrap();
-        let reply = if piece % 2 == 0 {
+        let reply = if piece.is_multiple_of(2) {
             Reply::status(200).chunked(sent.chunks(piece))
         } else {
             Reply::ok(sent.clone())
