@@ -146,16 +146,21 @@ impl Stream {
 }
 
 /// A stream whose first bytes were already read, as hyper reads it.
-#[derive(Debug)]
 pub struct Rewind {
     first: Vec<u8>,
     stream: Stream,
+    count: Box<dyn Fn(u64, u64)>,
 }
 
 impl Rewind {
-    /// Gives `first`, then what `stream` reads.
-    pub fn new(first: Vec<u8>, stream: Stream) -> Self {
-        Self { first, stream }
+    /// Gives `first`, then what `stream` reads. `count` is told of bytes read and written.
+    pub fn new(first: Vec<u8>, stream: Stream, count: impl Fn(u64, u64) + 'static) -> Self {
+        Self { first, stream, count: Box::new(count) }
+    }
+
+    fn tell(&mut self) {
+        let (read, written) = self.stream.take_counts();
+        (self.count)(read, written);
     }
 }
 
@@ -179,6 +184,7 @@ impl hyper::rt::Read for Rewind {
         match self.stream.poll_read(cx, part) {
             Poll::Ready(Ok(count)) => {
                 target.put_slice(part.get(..count).unwrap_or_default());
+                self.tell();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -189,7 +195,9 @@ impl hyper::rt::Read for Rewind {
 
 impl hyper::rt::Write for Rewind {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, bytes)
+        let written = self.stream.poll_write(cx, bytes);
+        self.tell();
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -24,6 +24,8 @@ const FAIRNESS: u32 = 8;
 const STAND_BACK: Duration = Duration::from_millis(50);
 /// How long the kernel's queue is looked at when accepting ends.
 const LAST_LOOK: Duration = Duration::from_millis(1);
+/// ... and how long in all, if connections go on arriving.
+const EMPTYING: Duration = Duration::from_millis(200);
 /// Accepting and idle connections go on for at least so long after a drain began: load balancers need time to learn.
 pub const MIN_DRAIN: Duration = Duration::from_secs(5);
 /// ... and until nothing new arrived for so long.
@@ -111,7 +113,10 @@ pub async fn run(worker: Rc<Worker>, index: usize, listener: TcpListener, crew: 
         }
     };
     // What the kernel has queued was promised: it is served before the socket closes.
-    while let Ok(Ok((socket, peer))) = tokio::time::timeout(LAST_LOOK, listener.accept()).await {
+    let until = Instant::now() + EMPTYING;
+    while Instant::now() < until
+        && let Ok(Ok((socket, peer))) = tokio::time::timeout(LAST_LOOK, listener.accept()).await
+    {
         start(&worker, index, socket, peer, &crew);
     }
     drop(listener);

@@ -21,6 +21,7 @@ use http1::{Framing, Limits, Parsed, RequestHead, ResponseHead, parse_response, 
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -130,7 +131,9 @@ pub async fn run(
         while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
             let endpoint = Arc::clone(endpoint);
             record.enter_endpoint(&endpoint);
-            let pooled = if fresh_only { None } else { worker.pools.checkout(endpoint.id, idempotent) };
+            let in_line = here.shared.waiting_requests.load(Relaxed) > 0;
+            let pooled =
+                if fresh_only || in_line { None } else { worker.pools.checkout(endpoint.id, idempotent) };
             let watched = (&mut *client, &mut *timer);
             let opened = match pooled {
                 Some(connection) => Ok(connection),

@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -38,6 +39,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// How often a connection looks whether it is asked to leave.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often a connection that leaves looks whether its first request has come.
+const FIRST_REQUEST_LOOK: Duration = Duration::from_millis(20);
 /// Buffered bytes of an answer per stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -56,6 +59,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisWorker {
 /// Streams of a connection that wait for their answer, and when the last one ended.
 struct Activity {
     open: Cell<u32>,
+    /// A stream was opened at least once.
+    used: Cell<bool>,
     last: Cell<Instant>,
 }
 
@@ -65,6 +70,7 @@ struct OpenStream(Rc<Activity>);
 impl OpenStream {
     fn new(activity: Rc<Activity>) -> Self {
         activity.open.set(activity.open.get() + 1);
+        activity.used.set(true);
         Self(activity)
     }
 }
@@ -86,7 +92,8 @@ pub async fn serve(
     let current = worker.snapshot();
     let Some(manager) = current.routes.listeners.get(listener) else { return };
     let config = &manager.config;
-    let activity = Rc::new(Activity { open: Cell::new(0), last: Cell::new(Instant::now()) });
+    let activity =
+        Rc::new(Activity { open: Cell::new(0), used: Cell::new(false), last: Cell::new(Instant::now()) });
     let (shared, seen) = (Rc::clone(&worker), Rc::clone(&activity));
     let service = hyper::service::service_fn(move |request| {
         let (worker, activity) = (Rc::clone(&shared), Rc::clone(&seen));
@@ -107,14 +114,12 @@ pub async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(Rewind::new(first, stream), service);
+        .serve_connection(Rewind::new(first, stream, count_bytes(&worker, listener)), service);
     let mut connection = std::pin::pin!(connection);
-    let drain = worker.drain.clone();
     let mut idle = std::pin::pin!(idle(&activity, config.idle_timeout));
     let leaving = tokio::select! {
         _ = connection.as_mut() => false,
-        () = drain.draining() => true,
-        () = asked_to_leave(&worker) => true,
+        () = asked_to_leave(&worker, &activity) => true,
         () = idle.as_mut() => true,
     };
     if leaving {
@@ -124,10 +129,33 @@ pub async fn serve(
     }
 }
 
-/// Ready when an operator wants clients to leave (`POST /healthcheck/fail`, `/drain_listeners?graceful`).
-async fn asked_to_leave(worker: &Worker) {
-    while !worker.leaving() {
-        tokio::time::sleep(LOOK).await;
+/// Adds to the listener's byte counters.
+fn count_bytes(worker: &Rc<Worker>, listener: usize) -> impl Fn(u64, u64) + use<> {
+    let (shard, current) = (worker.shard, worker.snapshot());
+    let stats = current.routes.listeners.get(listener).map(|manager| Arc::clone(&manager.stats));
+    move |read, written| {
+        if let Some(stats) = &stats {
+            stats.scope.add(shard, HttpStat::DownstreamCxRxBytesTotal, read);
+            stats.scope.add(shard, HttpStat::DownstreamCxTxBytesTotal, written);
+        }
+    }
+}
+
+/// Ready when clients are to leave: the process drains, or an operator wants it (`POST /healthcheck/fail`,
+/// `/drain_listeners?graceful`). A connection that was accepted all the same may send its first request: a GOAWAY
+/// before it would refuse what the accept had promised.
+async fn asked_to_leave(worker: &Worker, activity: &Activity) {
+    let by_hand = async {
+        while !worker.leaving() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = worker.drain.draining() => {}
+        () = by_hand => {}
+    }
+    while !activity.used.get() && !worker.closing.get() {
+        tokio::time::sleep(FIRST_REQUEST_LOOK).await;
     }
 }
 

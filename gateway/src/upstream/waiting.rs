@@ -12,7 +12,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// A request that waits looks by itself now and then: who was told may have left in the same moment.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The requests of one worker that wait, by cluster.
 #[derive(Default)]
@@ -86,18 +90,24 @@ pub async fn for_room(
     }
     shared.stats.scope.inc(worker.shard, ClusterStat::UpstreamCxOverflow);
     let place = InQueue::enter(worker.pools.queues(), shared);
+    // Who came earlier is told first.
+    let mut turn = place.queue.waiting.get() == 1;
     loop {
         let (free, room) = (place.queue.free.notified(), shared.room.notified());
-        let idle = cluster.endpoints.iter().find_map(|e| worker.pools.checkout(e.id, repeatable));
-        if idle.is_some() {
-            return idle;
-        }
-        if !full() {
-            return None;
+        if turn {
+            let idle = cluster.endpoints.iter().find_map(|e| worker.pools.checkout(e.id, repeatable));
+            if idle.is_some() {
+                return idle;
+            }
+            if !full() {
+                return None;
+            }
         }
         tokio::select! {
             () = free => {}
             () = room => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
+        turn = true;
     }
 }

@@ -75,6 +75,25 @@ async fn a_request_in_flight_is_answered_before_the_end() {
     assert_eq!(gateway.logged().await["response_code"], 200);
 }
 
+/// As under a load balancer that never learns: accepting ends before the drain time is over all the same.
+#[tokio::test]
+async fn steady_traffic_does_not_keep_a_draining_process_from_ending_in_order() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gateway = Setup::to(&v1).arg("--drain-time-s").arg("8").start().await;
+    gateway.process.terminate().unwrap();
+    gateway.process.line("draining").await.unwrap();
+    let mut served = 0;
+    while let Ok(mut client) = RawClient::connect(gateway.addr).await {
+        let answer = client.get("/").await.unwrap();
+        assert_eq!(answer.status, 200, "an accepted connection is served");
+        served += 1;
+        testkit::clock::real_sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.process.exit().await.unwrap().code(), Some(0));
+    assert!(!gateway.process.stderr().contains("what is left is cut"), "{}", gateway.process.stderr());
+    gateway.log(served).await;
+}
+
 #[tokio::test]
 async fn what_is_left_at_the_end_of_the_drain_time_is_cut() {
     let v1 = Upstream::start_with("v1", |_| Reply::hang()).unwrap();
@@ -148,6 +167,9 @@ async fn a_failed_health_check_asks_clients_to_leave_until_it_is_taken_back() {
     let gateway = Setup::to(&v1).start().await;
     gateway.change("/healthcheck/fail").await;
     assert_eq!(gateway.client().await.get("/").await.unwrap().header("connection"), Some("close"));
+    let mut http2 = gateway.h2().await;
+    assert_eq!(http2.get("/").await.unwrap().status, 200);
+    crate::common::until("GOAWAY", async || http2.is_closed().then_some(())).await;
     gateway.change("/healthcheck/ok").await;
     assert_eq!(gateway.client().await.get("/").await.unwrap().header("connection"), None);
 }

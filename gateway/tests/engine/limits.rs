@@ -76,6 +76,36 @@ async fn a_request_waits_for_a_connection_when_all_that_are_allowed_are_busy() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_for_a_connection_are_served_in_their_order() {
+    let v1 = Upstream::start("v1").unwrap();
+    let gate = Gate::new();
+    v1.push(Reply::ok("first").after(&gate));
+    let gateway = Setup::new()
+        .cluster("v1", &[v1.addr()], "circuit_breakers: {thresholds: [{max_connections: 1}]}")
+        .everything_to("v1", "")
+        .start()
+        .await;
+    let mut clients = Vec::new();
+    for n in 0..10 {
+        let mut client = gateway.client().await;
+        client.send(format!("GET /{n} HTTP/1.1\r\nhost: test\r\n\r\n")).await.unwrap();
+        if n == 0 {
+            gate.until_arrived(1).await.unwrap();
+        } else {
+            gateway.until_stat("cluster.v1.upstream_rq_pending_active", n).await;
+        }
+        clients.push(client);
+    }
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.response("GET").await.unwrap().status, 200);
+    }
+    let order: Vec<_> = v1.received().iter().map(|r| r.target().to_owned()).collect();
+    assert_eq!(order, (0..10).map(|n| format!("/{n}")).collect::<Vec<_>>());
+    assert_eq!(v1.seen().connections, 1);
+}
+
+#[tokio::test]
 async fn a_request_that_waits_for_a_connection_takes_the_place_of_one_that_closed() {
     let v1 = Upstream::start("v1").unwrap();
     let gate = Gate::new();
