@@ -144,6 +144,7 @@ pub async fn run(
                 Err(Opening::Final(failure)) => return Err(failure),
                 Err(Opening::TryNext(next)) => {
                     record.attempt_failed();
+                    record.retry();
                     tried.add(endpoint.id);
                     failure = next;
                     continue;
@@ -155,7 +156,10 @@ pub async fn run(
                     connection.endpoint.trust();
                     return Ok(Answer { connection, head, framing, request_sent, reuse });
                 }
-                Err(AttemptFailure::Stale) if idempotent && !fresh_only => fresh_only = true,
+                Err(AttemptFailure::Stale) if idempotent && !fresh_only => {
+                    record.retry();
+                    fresh_only = true;
+                }
                 Err(AttemptFailure::Stale) => {
                     record.attempt_failed();
                     return Err(Failure::UpstreamTerminated);
@@ -364,6 +368,7 @@ impl Reading {
             });
             let Poll::Ready(read) = read else { return Poll::Pending };
             if read.is_none() {
+                connection.ended_by_peer = true;
                 return Poll::Ready(Err(self.ended(connection)));
             }
             self.heard = true;

@@ -57,6 +57,8 @@ pub struct Record {
     pub service_time: Option<Duration>,
     /// The drawn (or named) target, whatever happened later.
     pub choice: Option<Choice>,
+    /// It was sent, or meant to be sent, more than once.
+    retried: bool,
     /// The client did not take what was there when the time was over.
     pub client_stalled: bool,
     /// The outcome of the first attempt at the drawn target was an error.
@@ -93,6 +95,7 @@ impl Record {
             sent: 0,
             service_time: None,
             choice: None,
+            retried: false,
             client_stalled: false,
             first_attempt_failed: false,
             cluster: None,
@@ -204,6 +207,18 @@ impl Record {
         self.endpoint = None;
     }
 
+    /// Counts that it goes to another endpoint or connection.
+    pub fn retry(&mut self) {
+        self.retried = true;
+        self.count_upstream(ClusterStat::UpstreamRqRetry);
+    }
+
+    fn count_upstream(&self, stat: ClusterStat) {
+        if let Some(cluster) = self.cluster() {
+            cluster.shared.stats.scope.inc(self.worker.shard, stat);
+        }
+    }
+
     /// Notes that an attempt at the present endpoint failed.
     pub fn attempt_failed(&mut self) {
         if let Some(endpoint) = &self.endpoint {
@@ -226,7 +241,10 @@ impl Record {
                 self.count(HttpStat::DownstreamRqIdleTimeout)
             }
             Failure::RouteTimeout => self.count(HttpStat::DownstreamRqTimeout),
-            Failure::ClientGone => self.count(HttpStat::DownstreamRqRxReset),
+            Failure::ClientGone => {
+                self.count(HttpStat::DownstreamRqRxReset);
+                self.count(HttpStat::DownstreamCxDestroyRemoteActiveRq);
+            }
             Failure::Malformed(_) | Failure::MalformedBody => self.count(HttpStat::DownstreamCxProtocolError),
             _ => {}
         }
@@ -288,6 +306,9 @@ impl Record {
             _ => return,
         };
         stats.scope.inc(shard, class);
+        if self.retried && self.status < 500 {
+            stats.scope.inc(shard, ClusterStat::UpstreamRqRetrySuccess);
+        }
         stats.scope.inc(shard, ClusterStat::UpstreamRqCompleted);
         stats.scope.code(shard, self.status);
         stats.rq_time.record(shard, micros);

@@ -63,6 +63,8 @@ pub struct UpstreamConnection {
     pub reuse_for: Duration,
     /// A request is on it.
     pub busy: bool,
+    /// The endpoint ended it under a request.
+    pub ended_by_peer: bool,
     shard: Shard,
 }
 
@@ -85,6 +87,7 @@ impl UpstreamConnection {
             idle_since: Instant::now(),
             reuse_for: DEFAULT_REUSE,
             busy: false,
+            ended_by_peer: false,
             shard,
         }
     }
@@ -106,6 +109,14 @@ impl Drop for UpstreamConnection {
         scope.inc(self.shard, ClusterStat::UpstreamCxDestroy);
         if self.busy {
             scope.inc(self.shard, ClusterStat::UpstreamCxDestroyWithActiveRq);
+            scope.inc(
+                self.shard,
+                if self.ended_by_peer {
+                    ClusterStat::UpstreamCxDestroyRemoteWithActiveRq
+                } else {
+                    ClusterStat::UpstreamCxDestroyLocalWithActiveRq
+                },
+            );
         }
     }
 }

@@ -20,11 +20,12 @@ async fn abort(how: &str) {
     let line = gateway.logged().await;
     assert_eq!(line["path"], "/left");
     assert_eq!((&line["response_code"], &line["response_flags"]), (&0.into(), &"DC".into()), "{line}");
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_rx_reset").await, 1);
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_active").await, 0);
-    assert_eq!(gateway.stat("cluster.v1.upstream_rq_cancelled").await, 1);
-    assert_eq!(gateway.stat("cluster.v1.upstream_rq_active").await, 0);
-    assert_eq!(gateway.stat("cluster.v1.upstream_cx_active").await, 0);
+    gateway.until_stat("http.ingress.downstream_rq_rx_reset", 1).await;
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
+    gateway.until_stat("cluster.v1.upstream_rq_cancelled", 1).await;
+    gateway.until_stat("cluster.v1.upstream_rq_active", 0).await;
+    gateway.until_stat("cluster.v1.upstream_cx_active", 0).await;
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
     let clusters = testkit::client::get(gateway.admin, "/clusters").await.unwrap().text();
     assert!(clusters.contains("rq_error::0"), "a client that left is not the endpoint's error: {clusters}");
 }
@@ -86,6 +87,6 @@ async fn a_client_that_leaves_inside_a_head_was_no_request() {
     client.half_close().await.unwrap();
     client.closed().await.unwrap();
     gateway.until_stat("http.ingress.downstream_cx_active", 0).await;
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_total").await, 0);
+    gateway.until_stat("http.ingress.downstream_rq_total", 0).await;
     assert_eq!(v1.seen().requests, 0);
 }

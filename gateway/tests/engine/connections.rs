@@ -16,8 +16,8 @@ async fn requests_of_one_connection_share_one_upstream_connection() {
         assert_eq!(client.get(&format!("/{n}")).await.unwrap().text(), format!("/{n}"));
     }
     assert_eq!((v1.seen().connections, v1.seen().requests), (1, 20));
-    assert_eq!(gateway.stat("http.ingress.downstream_cx_total").await, 1);
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_total").await, 20);
+    gateway.until_stat("http.ingress.downstream_cx_total", 1).await;
+    gateway.until_stat("http.ingress.downstream_rq_total", 20).await;
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_head_that_takes_too_long_is_answered_408() {
     assert_eq!(answer.header("connection"), Some("close"));
     client.closed().await.unwrap();
     assert_eq!(v1.seen().requests, 1);
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_header_timeout").await, 1);
+    gateway.until_stat("http.ingress.downstream_rq_header_timeout", 1).await;
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn a_get_reaches_the_backend_as_http_1() {
     assert_eq!(received.header("content-length"), None);
     let line = gateway.logged().await;
     assert_eq!((&line["protocol"], &line["response_code"]), (&"HTTP/2".into(), &200.into()));
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_http2_total").await, 1);
+    gateway.until_stat("http.ingress.downstream_rq_http2_total", 1).await;
 }
 
 #[tokio::test]
@@ -192,8 +192,8 @@ async fn a_stream_that_is_reset_cancels_its_request() {
     v1.until(|seen| seen.closed == 1).await.unwrap();
     let line = gateway.logged().await;
     assert_eq!((&line["response_code"], &line["response_flags"]), (&0.into(), &"DR".into()));
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_rx_reset").await, 1);
-    assert_eq!(gateway.stat("cluster.v1.upstream_rq_active").await, 0);
+    gateway.until_stat("http.ingress.downstream_rq_rx_reset", 1).await;
+    gateway.until_stat("cluster.v1.upstream_rq_active", 0).await;
     assert_eq!(client.clone().get("/").await.unwrap().status, 200, "the connection goes on");
 }
 
@@ -223,7 +223,7 @@ async fn a_client_that_does_not_read_stops_its_backend_and_is_cut_after_the_stre
     assert_eq!((&line["response_code"], &line["response_flags"]), (&200.into(), &"SI".into()));
     let grown = gateway.resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{} KiB", grown / 1024);
-    assert_eq!(gateway.stat("http.ingress.downstream_rq_active").await, 0);
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
     assert!(blocked.into_body().collect().await.is_err(), "a cut answer must not look complete");
 }
 

@@ -14,7 +14,7 @@ async fn connections_beyond_the_limit_are_closed_at_once() {
     assert_eq!(two.get("/").await.unwrap().status, 200);
     let mut three = gateway.client().await;
     three.closed().await.unwrap();
-    assert_eq!(gateway.stat("http.ingress.downstream_cx_overflow").await, 1);
+    gateway.until_stat("http.ingress.downstream_cx_overflow", 1).await;
     drop(one);
     gateway.until_stat("http.ingress.downstream_cx_active", 1).await;
     let mut four = gateway.client().await;
@@ -43,7 +43,7 @@ async fn requests_beyond_max_requests_are_503_uo() {
     assert_eq!(second.get("/").await.unwrap().status, 200);
     let log = gateway.log(3).await;
     assert_eq!(log[0]["response_flags"], "UO");
-    assert_eq!(gateway.stat("cluster.v1.upstream_rq_pending_overflow").await, 1);
+    gateway.until_stat("cluster.v1.upstream_rq_pending_overflow", 1).await;
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn many_connections_at_once_are_all_served() {
     }
     drop(all);
     gateway.until_stat("http.ingress.downstream_cx_active", 0).await;
-    assert_eq!(gateway.stat("http.ingress.downstream_cx_total").await, 300);
+    gateway.until_stat("http.ingress.downstream_cx_total", 300).await;
 }
 
 #[tokio::test]

@@ -164,6 +164,7 @@ async fn bad_bodies_of_clients_do_not_make_a_version_look_bad() {
     for _ in 0..3 {
         status(&gateway, &post("transfer-encoding: chunked\r\n", "zz\r\n")).await;
     }
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
     let stats = testkit::client::get(gateway.admin, "/stats?filter=gateway.route").await.unwrap().text();
     assert!(stats.contains("v1.errors: 0") && stats.contains("v1.requests: 3"), "{stats}");
 }

@@ -49,7 +49,7 @@ async fn nothing_that_matches_is_404_nr_with_an_empty_body() {
     assert_eq!(answer.status, 404);
     assert_eq!(client.get("/a").await.unwrap().status, 200);
     assert_eq!(gateway.log(3).await[0]["response_flags"], "NR");
-    assert_eq!(gateway.stat("http.ingress.no_route").await, 2);
+    gateway.until_stat("http.ingress.no_route", 2).await;
 }
 
 #[tokio::test]
@@ -103,6 +103,7 @@ async fn the_override_header_reaches_a_target_at_any_weight_and_is_no_evidence()
             "{value:?}"
         );
     }
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
     let stats = testkit::client::get(gateway.admin, "/stats?filter=gateway.route").await.unwrap().text();
     assert!(stats.contains("v2.overridden: 1") && stats.contains("v2.requests: 0"), "{stats}");
     assert!(stats.contains("v1.overridden: 1") && stats.contains("v1.requests: 2"), "{stats}");

@@ -37,7 +37,7 @@ async fn a_websocket_carries_bytes_both_ways() {
     let line = gateway.logged().await;
     assert_eq!(line["response_code"], 101);
     assert_eq!((line["bytes_received"].as_u64(), line["bytes_sent"].as_u64()), (Some(60_101), Some(60_101)));
-    assert_eq!(gateway.stat("http.ingress.downstream_cx_upgrades_total").await, 1);
+    gateway.until_stat("http.ingress.downstream_cx_upgrades_total", 1).await;
 }
 
 #[tokio::test]

@@ -137,6 +137,7 @@ async fn a_stale_connection_costs_a_get_nothing() {
         assert_eq!(client.get("/").await.unwrap().status, 200);
     }
     assert_eq!((v1.seen().requests, v1.seen().connections), (5, 3));
+    gateway.until_stat("http.ingress.downstream_rq_active", 0).await;
     let clusters = testkit::client::get(gateway.admin, "/clusters").await.unwrap().text();
     assert!(clusters.contains("rq_error::0"), "{clusters}");
     gateway.log(3).await;
@@ -256,7 +257,7 @@ async fn an_answer_that_takes_too_long_is_504_ut() {
     assert_eq!((&line["response_code"], &line["response_flags"]), (&504.into(), &"UT".into()));
     v1.set_reply(Reply::ok("ok"));
     assert_eq!(client.get("/").await.unwrap().status, 200);
-    assert_eq!(gateway.stat("cluster.v1.upstream_rq_timeout").await, 1);
+    gateway.until_stat("cluster.v1.upstream_rq_timeout", 1).await;
 }
 
 #[tokio::test]
