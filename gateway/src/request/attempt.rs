@@ -131,14 +131,8 @@ pub async fn run(
         while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
             let endpoint = Arc::clone(endpoint);
             record.enter_endpoint(&endpoint);
-            let in_line = here.shared.waiting_requests.load(Relaxed) > 0;
-            let pooled =
-                if fresh_only || in_line { None } else { worker.pools.checkout(endpoint.id, idempotent) };
             let watched = (&mut *client, &mut *timer);
-            let opened = match pooled {
-                Some(connection) => Ok(connection),
-                None => open(&worker, here, &endpoint, idempotent, watched).await,
-            };
+            let opened = open(&worker, here, &endpoint, (idempotent, fresh_only), watched).await;
             let mut connection = match opened {
                 Ok(connection) => connection,
                 Err(Opening::Final(failure)) => return Err(failure),
@@ -214,14 +208,22 @@ enum Opening {
     Final(Failure),
 }
 
-/// Opens a connection while the client and the clock are watched.
+/// An idle connection, else a new one; meanwhile the client and the clock are watched.
 async fn open(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
-    idempotent: bool,
+    (idempotent, fresh_only): (bool, bool),
     (client, timer): (&mut impl Downstream, &mut Timer),
 ) -> Result<UpstreamConnection, Opening> {
+    // Who waits for a connection came first.
+    let nobody_waits = cluster.shared.waiting_requests.load(Relaxed) == 0;
+    if nobody_waits
+        && !fresh_only
+        && let Some(idle) = worker.pools.checkout(endpoint.id, idempotent)
+    {
+        return Ok(idle);
+    }
     let connecting = connect::open(worker, cluster, endpoint, idempotent);
     tokio::pin!(connecting);
     poll_fn(|cx| {
