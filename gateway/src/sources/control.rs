@@ -8,6 +8,7 @@ use super::backoff::Backoff;
 use super::link::Link;
 use super::report;
 use super::saved::{self, Saver};
+use super::vital::Vital;
 use crate::process::Process;
 use crate::state::change::{Change, RouteWeights};
 use crate::stats::cells::Shard;
@@ -58,8 +59,9 @@ pub fn start(process: &Arc<Process>, config: model::Control) -> Option<Link> {
         goodbye: false,
         last_error: String::new(),
     };
-    tokio::task::spawn_local(talk.run(guard));
-    tokio::task::spawn_local(report::send(Arc::clone(process), link.another()));
+    let vital = Vital::of(process);
+    vital.spawn("discovery", talk.run(guard));
+    vital.spawn("reports", report::send(Arc::clone(process), link.another()));
     Some(link.another())
 }
 

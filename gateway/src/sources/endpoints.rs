@@ -4,6 +4,7 @@
 //! because an answer failed (the rules are in `membership.rs`). Next: `dns.rs` and `cloud_map.rs`, who answer.
 
 use super::membership::{Answer, Found, Membership};
+use super::vital::Vital;
 use super::{cloud_map, dns};
 use crate::io::{ConnectFailure, dial};
 use crate::process::Process;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 
 /// How often new endpoints and suspects are tried.
 const PROBE: Duration = Duration::from_secs(1);
@@ -34,17 +35,18 @@ const ANSWERS: usize = 4;
 pub fn start(process: &Arc<Process>) {
     let snapshot = process.store.snapshot();
     let mut keepers = BTreeMap::new();
+    let vital = Vital::of(process);
     for cluster in snapshot.clusters.iter() {
         let waits = !matches!(cluster.config.discovery, Discovery::Static(_));
         let guard = waits.then(|| process.ready.register_task(format!("endpoints of {}", cluster.name)));
-        keepers
-            .insert(cluster.name.to_string(), Keeper::start(&process.store, cluster.config.clone(), guard));
+        let keeper = Keeper::start(&vital, &process.store, cluster.config.clone(), guard);
+        keepers.insert(cluster.name.to_string(), keeper);
     }
-    tokio::task::spawn_local(follow(Arc::clone(process), keepers));
+    vital.spawn("clusters", follow(Arc::clone(process), vital.clone(), keepers));
 }
 
 /// Follows reloads: a cluster that is new or looks elsewhere gets a new keeper, one that is gone loses its own.
-async fn follow(process: Arc<Process>, mut keepers: BTreeMap<String, Keeper>) {
+async fn follow(process: Arc<Process>, vital: Vital, mut keepers: BTreeMap<String, Keeper>) {
     let mut changes = process.store.watch();
     while changes.changed().await.is_ok() {
         let snapshot = process.store.snapshot();
@@ -52,7 +54,7 @@ async fn follow(process: Arc<Process>, mut keepers: BTreeMap<String, Keeper>) {
         for cluster in snapshot.clusters.iter() {
             let same = keepers.get(&*cluster.name).is_some_and(|keeper| keeper.config == cluster.config);
             if !same {
-                let keeper = Keeper::start(&process.store, cluster.config.clone(), None);
+                let keeper = Keeper::start(&vital, &process.store, cluster.config.clone(), None);
                 keepers.insert(cluster.name.to_string(), keeper);
             }
         }
@@ -62,7 +64,7 @@ async fn follow(process: Arc<Process>, mut keepers: BTreeMap<String, Keeper>) {
 /// A running keeper; dropping it ends its tasks.
 struct Keeper {
     config: Cluster,
-    task: JoinHandle<()>,
+    task: AbortHandle,
 }
 
 impl Drop for Keeper {
@@ -72,8 +74,9 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    fn start(store: &Arc<Store>, config: Cluster, guard: Option<TaskGuard>) -> Self {
-        let task = tokio::task::spawn_local(keep(Arc::clone(store), config.clone(), guard));
+    fn start(vital: &Vital, store: &Arc<Store>, config: Cluster, guard: Option<TaskGuard>) -> Self {
+        let name = format!("endpoints of {}", config.name);
+        let task = vital.spawn(name, keep(Arc::clone(store), config.clone(), guard));
         Self { config, task }
     }
 }
@@ -107,6 +110,12 @@ async fn keep(store: Arc<Store>, config: Cluster, mut guard: Option<TaskGuard>) 
                 }
             }
             _ = probe.tick() => keeping.probe().await,
+            Some(Err(error)) = asking.join_next() => {
+                // Who asks has panicked: so has this task, and it is known to be vital.
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     }
 }

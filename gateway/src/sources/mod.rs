@@ -13,6 +13,7 @@ pub mod link;
 pub mod membership;
 pub mod report;
 pub mod saved;
+pub mod vital;
 
 use crate::environment::Environment;
 use crate::process::Process;
@@ -30,7 +31,7 @@ pub fn start(
 ) -> Option<Link> {
     endpoints::start(process);
     if let Some(path) = file {
-        tokio::task::spawn_local(file::watch(Arc::clone(process), path, environment.clone()));
+        vital::Vital::of(process).spawn("file", file::watch(Arc::clone(process), path, environment.clone()));
     }
     let bootstrap = Arc::clone(&process.store.snapshot().routes.bootstrap);
     let mut config = bootstrap.control.clone()?;
