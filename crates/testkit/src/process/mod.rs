@@ -20,6 +20,8 @@ pub use programs::{Envoy, Moto, Prometheus, bin, promtool_check_metrics, test_en
 
 /// How long a program may take until it says that it is ready: an interpreter's cold start on a loaded machine.
 pub const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the output of a process that has ended is awaited.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Lines kept of one process; older ones are forgotten.
 pub const MAX_LINES: usize = 200_000;
 /// Lines shown in errors.
@@ -208,6 +210,9 @@ impl Process {
         let exit = within(limit, "its end", ended)
             .await
             .with_context(|| format!("{}:\n{}", self.name, self.tail()))?;
+        // Its last words may still be on their way. A grandchild that holds the pipes is not waited for without end.
+        let silent = async { watch.wait_for(|now| now.open_pipes == 0).await.is_ok() };
+        let _ = within(LAST_WORDS, "its last words", silent).await;
         exit?.context("no exit status")
     }
 
