@@ -1,7 +1,8 @@
 //! `control serve`: from the configuration to a running server, and to its end.
 //!
 //! Owns the order of birth and death: configuration, tokens, socket, state, tasks; then SIGTERM, answers to whoever
-//! waits, exit. It must never answer a request before the epoch of this start is on disk. Next: `shared.rs`.
+//! waits, exit. It must never answer a request before the epoch of this start is on disk, or the disk has refused it.
+//! Next: `shared.rs`.
 
 use crate::api::{Api, Peer};
 use crate::app_mesh;

@@ -140,6 +140,7 @@ async fn a_gateway_that_leaves_says_goodbye_and_brings_its_last_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs curl"]
 async fn the_health_check_of_the_ecs_task_definition_passes_as_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let backends = [upstream("v1"), upstream("v2")];

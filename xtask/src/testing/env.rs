@@ -47,6 +47,9 @@ pub fn enter(command: &mut Command, target: &Path) {
 
 /// Makes the environment, or finds it whole.
 pub fn prepare(target: &Path) -> Result<()> {
+    curl().context(
+        "curl could not be had: install it, one test runs the health check of the ECS task with it",
+    )?;
     let folder = folder(target);
     let stamp = folder.join("stamp");
     let wanted = format!("layout {LAYOUT}\n{}\n{}\n", PYTHON_PACKAGES.join("\n"), DEBIAN_PACKAGES.join("\n"));
@@ -68,6 +71,16 @@ pub fn prepare(target: &Path) -> Result<()> {
         link(&folder, name, place)?;
     }
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// The one program that the tests take from the system.
+fn curl() -> Result<()> {
+    if shell::quiet(Command::new("curl").arg("--version")).is_ok() {
+        return Ok(());
+    }
+    println!("curl: from Debian");
+    shell::quiet(Command::new("apt-get").args(["update", "--quiet"]))?;
+    shell::quiet(Command::new("apt-get").args(["install", "--yes", "--quiet", "curl"])).map(drop)
 }
 
 fn python(folder: &Path) -> Result<()> {
