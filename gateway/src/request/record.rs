@@ -210,13 +210,7 @@ impl Record {
     /// Counts that it goes to another endpoint or connection.
     pub fn retry(&mut self) {
         self.retried = true;
-        self.count_upstream(ClusterStat::UpstreamRqRetry);
-    }
-
-    fn count_upstream(&self, stat: ClusterStat) {
-        if let Some(cluster) = self.cluster() {
-            cluster.shared.stats.scope.inc(self.worker.shard, stat);
-        }
+        self.count_in_cluster(ClusterStat::UpstreamRqRetry);
     }
 
     /// Notes that an attempt at the present endpoint failed.
