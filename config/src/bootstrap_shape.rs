@@ -4,8 +4,9 @@
 //! here. Clusters have their own file, `cluster_shape.rs`. Next: `decode.rs` and `routes.rs`, which turn a checked document into the model.
 
 use crate::cluster_shape::CLUSTER;
+use crate::route_shape::ROUTE;
 use crate::rules::Rule;
-use crate::shape::{Field, Kind, OneOf, Shape};
+use crate::shape::{Field, Kind, Shape};
 
 const U32: u64 = u32::MAX as u64;
 /// Most listeners, virtual hosts, routes or clusters in one file: far above any gateway, far below the node budget.
@@ -15,8 +16,8 @@ pub(crate) const MAX_TARGETS: usize = 64;
 
 pub(crate) const NAME: Kind = Kind::Text(Rule::Name);
 const FILE: Kind = Kind::Text(Rule::Filled);
-const HEADER: Kind = Kind::Text(Rule::HeaderName);
-const DURATION: Kind = Kind::Duration { zero: true };
+pub(crate) const HEADER: Kind = Kind::Text(Rule::HeaderName);
+pub(crate) const DURATION: Kind = Kind::Duration { zero: true };
 pub(crate) const COUNT: Kind = Kind::Whole { min: 0, max: U32 };
 const POSITIVE: Kind = Kind::Whole { min: 1, max: U32 };
 
@@ -27,7 +28,11 @@ pub(crate) static BOOTSTRAP: Shape = Shape {
     fields: &[
         Field::optional("node", Kind::Object(&NODE), "Who this gateway says it is."),
         Field::optional("admin", Kind::Object(&ADMIN), "The admin listener."),
-        Field::required("static_resources", Kind::Object(&STATIC_RESOURCES), "Listeners and clusters."),
+        Field::optional(
+            "static_resources",
+            Kind::Object(&STATIC_RESOURCES),
+            "Listeners and clusters; may be left out when control has them.",
+        ),
         Field::optional(
             "control",
             Kind::Object(&CONTROL),
@@ -84,7 +89,7 @@ static LISTEN_SOCKET_ADDRESS: Shape = Shape {
     one_of: &[],
 };
 
-static STATIC_RESOURCES: Shape = Shape {
+pub(crate) static STATIC_RESOURCES: Shape = Shape {
     name: "StaticResources",
     doc: "Envoy: Bootstrap.StaticResources.",
     fields: &[
@@ -272,113 +277,6 @@ static VIRTUAL_HOST: Shape = Shape {
     one_of: &[],
 };
 
-static ROUTE: Shape = Shape {
-    name: "Route",
-    doc: "Envoy: config.route.v3.Route.",
-    fields: &[
-        Field::optional(
-            "name",
-            NAME,
-            "For control, metrics and the access log; all routes of one name share their weights.",
-        ),
-        Field::required("match", Kind::Object(&ROUTE_MATCH), "When it applies."),
-        Field::required("route", Kind::Object(&ROUTE_ACTION), "What is done."),
-    ],
-    one_of: &[],
-};
-
-static ROUTE_MATCH: Shape = Shape {
-    name: "RouteMatch",
-    doc: "Envoy: config.route.v3.RouteMatch.",
-    fields: &[
-        Field::optional("prefix", Kind::Text(Rule::UrlPath), "The path starts with this."),
-        Field::optional("path", Kind::Text(Rule::UrlPath), "The path is this."),
-        Field::optional(
-            "headers",
-            Kind::List { of: &Kind::Object(&HEADER_MATCHER), min: 0, max: 64 },
-            "All must hold.",
-        ),
-    ],
-    one_of: &[OneOf { fields: &["prefix", "path"], required: true }],
-};
-
-static HEADER_MATCHER: Shape = Shape {
-    name: "HeaderMatcher",
-    doc: "Envoy: config.route.v3.HeaderMatcher; without a condition the header must be there.",
-    fields: &[
-        Field::required("name", HEADER, "Header name, compared without case."),
-        Field::optional("present_match", Kind::Flag, "true: it is there; false: it is not."),
-        Field::optional("string_match", Kind::Object(&STRING_MATCH), "Condition on the value."),
-        Field::with_default("invert_match", Kind::Flag, "false", "The condition must not hold."),
-    ],
-    one_of: &[OneOf { fields: &["present_match", "string_match"], required: false }],
-};
-
-static STRING_MATCH: Shape = Shape {
-    name: "StringMatcher",
-    doc: "Envoy: type.matcher.v3.StringMatcher.",
-    fields: &[
-        Field::optional("exact", Kind::Text(Rule::Any), "The value is this."),
-        Field::optional("prefix", Kind::Text(Rule::Filled), "The value starts with this."),
-        Field::optional("suffix", Kind::Text(Rule::Filled), "The value ends with this."),
-        Field::optional("contains", Kind::Text(Rule::Filled), "The value contains this."),
-    ],
-    one_of: &[OneOf { fields: &["exact", "prefix", "suffix", "contains"], required: true }],
-};
-
-static ROUTE_ACTION: Shape = Shape {
-    name: "RouteAction",
-    doc: "Envoy: config.route.v3.RouteAction.",
-    fields: &[
-        Field::optional("cluster", NAME, "The one cluster."),
-        Field::optional("weighted_clusters", Kind::Object(&WEIGHTED_CLUSTERS), "Several clusters by weight."),
-        Field::with_default("timeout", DURATION, "15s", "Over the whole response; 0s disables."),
-        Field::optional("prefix_rewrite", Kind::Text(Rule::UrlPath), "Replaces the matched prefix or path."),
-        Field::optional("host_rewrite_literal", Kind::Text(Rule::Authority), "Replaces the Host header."),
-    ],
-    one_of: &[OneOf { fields: &["cluster", "weighted_clusters"], required: true }],
-};
-
-static WEIGHTED_CLUSTERS: Shape = Shape {
-    name: "WeightedClusters",
-    doc: "Envoy: config.route.v3.WeightedCluster, and what Weir adds: stable, override_header, target_header, health_aware.",
-    fields: &[
-        Field::required(
-            "clusters",
-            Kind::List { of: &Kind::Object(&CLUSTER_WEIGHT), min: 1, max: MAX_TARGETS },
-            "The targets.",
-        ),
-        Field::optional(
-            "stable",
-            NAME,
-            "The target that takes everything when in doubt; puts a named route under control.",
-        ),
-        Field::optional(
-            "override_header",
-            HEADER,
-            "A request header whose value names the target, at any weight.",
-        ),
-        Field::optional("target_header", HEADER, "A response header that names the target that answered."),
-        Field::with_default(
-            "health_aware",
-            Kind::Flag,
-            "true",
-            "A target without endpoints gets no share while another has some.",
-        ),
-    ],
-    one_of: &[],
-};
-
-static CLUSTER_WEIGHT: Shape = Shape {
-    name: "ClusterWeight",
-    doc: "Envoy: WeightedCluster.ClusterWeight.",
-    fields: &[
-        Field::required("name", NAME, "A cluster."),
-        Field::required("weight", COUNT, "Its share of the sum of all weights; 0 sends nothing."),
-    ],
-    one_of: &[],
-};
-
 static CONTROL: Shape = Shape {
     name: "Control",
     doc: "How control is reached.",
@@ -386,10 +284,30 @@ static CONTROL: Shape = Shape {
         Field::required("url", Kind::Text(Rule::HttpUrl), "Such as http://control:18000."),
         Field::optional("token_file", FILE, "A file whose first line is the gateway token."),
         Field::optional(
+            "ca_file",
+            FILE,
+            "PEM certificates that control's certificate is checked against; the system's when left out.",
+        ),
+        Field::optional(
+            "dynamodb",
+            Kind::Object(&STATE_ITEM),
+            "Control's state item, read at the start when control is away.",
+        ),
+        Field::optional(
             "state_dir",
             FILE,
             "Folder for the saved copy of the last weights; not saved when left out.",
         ),
+    ],
+    one_of: &[],
+};
+
+pub(crate) static STATE_ITEM: Shape = Shape {
+    name: "StateItem",
+    doc: "One item of a DynamoDB table whose partition key is the text attribute `key`.",
+    fields: &[
+        Field::required("table", NAME, "The table."),
+        Field::with_default("key", NAME, "weir", "Value of the item's partition key."),
     ],
     one_of: &[],
 };

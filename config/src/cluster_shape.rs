@@ -126,6 +126,21 @@ static DNS: Shape = Shape {
     one_of: &[],
 };
 
+static DNS_FALLBACK: Shape = Shape {
+    name: "DnsFallback",
+    doc: "DNS in place of Cloud Map's API; on by default where `port_value` is given.",
+    fields: &[
+        Field::with_default("enabled", Kind::Flag, "true", "false: only the API is asked."),
+        Field::optional("hostname", Kind::Text(Rule::HostName), "Default: <service_name>.<namespace_name>."),
+        Field::optional(
+            "resolvers",
+            Kind::List { of: &Kind::Text(Rule::SocketAddress), min: 0, max: 8 },
+            "Name servers to ask instead of the system's.",
+        ),
+    ],
+    one_of: &[],
+};
+
 static CLOUD_MAP: Shape = Shape {
     name: "CloudMapDiscovery",
     doc: "AWS Cloud Map (DiscoverInstances).",
@@ -138,6 +153,11 @@ static CLOUD_MAP: Shape = Shape {
             "QueryParameters: all must match.",
         ),
         Field::optional("port_value", PORT, "Port of every endpoint; else the instance's AWS_INSTANCE_PORT."),
+        Field::optional(
+            "dns_fallback",
+            Kind::Object(&DNS_FALLBACK),
+            "What is asked when the API refuses (AccessDenied) or cannot be reached; needs `port_value`.",
+        ),
         Field::with_default("full_poll", POSITIVE_DURATION, "30s", "Between two full polls."),
         Field::with_default("revision_poll", POSITIVE_DURATION, "2s", "Between two revision polls."),
         Field::with_default(

@@ -1,58 +1,165 @@
 //! The configuration of control: its table, its model and what a table cannot say.
 //!
-//! Owns what `control serve --config FILE` reads; it must never hold a secret: tokens are named by file.
-//! Next: `weights.rs`, which reads the initial weights.
+//! Owns what `control serve --config FILE` reads; it must never show a secret: tokens are named by file or variable.
+//! Next: `control_shape.rs`, the table, and `weights.rs`, which reads the initial weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::bootstrap_shape::MAX_TARGETS;
-use crate::decode::Names;
+use crate::control_shape::{CONTROL_FILE, EVENT_WORDS};
+use crate::decode::{self, Names};
 use crate::diagnostic::{Collector, Diagnostics, did_you_mean};
+use crate::discovered::{self, GatewaySection};
+use crate::model::{Secret, StateItem};
 use crate::object::{Object, Spotted, percent};
 use crate::parse::{parse, read_file};
 use crate::routes::unknown_stable;
-use crate::rules::Rule;
-use crate::shape::{Field, Kind, Shape};
 use crate::weights;
 
 /// The configuration of one control.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ControlConfig {
     /// The one port for discovery, reports, REST and metrics. Default 127.0.0.1:18000.
     pub listen: SocketAddr,
     /// Where the state is kept.
     pub state: StateConfig,
-    /// Who may speak to it; both lists may be empty on a loopback address only.
+    /// Who may speak to it; the first two lists may be empty on a loopback address only.
     pub tokens: Tokens,
+    /// Certificate of the port; none = plain HTTP.
+    pub tls: Option<Tls>,
+    /// Who is told about events; names are unique.
+    pub webhooks: Vec<Webhook>,
+    /// Metrics as lines on stdout.
+    pub metrics_log: MetricsLog,
+    /// Listeners and clusters for gateways that ask for them.
+    pub gateway: Option<GatewaySection>,
     /// Routes under control by name; at least one.
     pub routes: BTreeMap<String, ManagedRoute>,
 }
 
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StateConfig {
+pub enum StateConfig {
     /// Default `weir-state.json` in the working folder.
-    pub file: PathBuf,
+    File(PathBuf),
+    /// An item of a DynamoDB table.
+    DynamoDb(StateItem),
 }
 
-/// The two kinds of token; several of each can be good at once, so that they can be changed one by one.
+/// The kinds of token; several of each can be good at once, so that they can be changed one by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// For discovery and reports.
-    pub gateway: Vec<TokenFile>,
+    pub gateway: Vec<Token>,
     /// For weights and everything else that changes state.
-    pub operator: Vec<TokenFile>,
+    pub operator: Vec<Token>,
+    /// For reading; changes nothing.
+    pub viewer: Vec<Token>,
 }
 
-/// A token's name and the file that holds it on its first line.
+/// A token's name and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenFile {
+pub struct Token {
     /// For logs and history; unique within its kind.
     pub name: String,
-    /// The file.
-    pub file: PathBuf,
+    /// Where it is.
+    pub source: TokenSource,
+}
+
+/// Where a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// On the first line of a file, read again when it changes.
+    File(PathBuf),
+    /// In a variable, one a line.
+    Env(String),
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate, then those between it and the CA.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub private_key_file: PathBuf,
+}
+
+/// Somebody who is told about events by an HTTP POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// For logs and metrics.
+    pub name: String,
+    /// Where to.
+    pub url: WebhookUrl,
+    /// The shape of the body.
+    pub format: WebhookFormat,
+    /// Which events; at least one.
+    pub events: BTreeSet<EventKind>,
+}
+
+/// Where a webhook's URL is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebhookUrl {
+    /// Here.
+    Given(Secret),
+    /// On the first line of a file.
+    File(PathBuf),
+    /// In a variable.
+    Env(String),
+}
+
+/// The shape of a webhook's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The event.
+    Json,
+    /// What a Slack incoming webhook takes.
+    Slack,
+}
+
+/// What somebody can be told about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// The weights of a route changed.
+    WeightsChanged,
+    /// A gateway did not take a change in time.
+    GatewayBehind,
+    /// A gateway was not heard for 45 s and said no goodbye.
+    GatewayGone,
+    /// Control began from what the fleet serves, or what was reported bad is good again.
+    Recovered,
+    /// Somebody else changed the App Mesh route, or another control is ahead.
+    Drift,
+    /// A target with a share has no endpoints.
+    EndpointsEmpty,
+}
+
+impl EventKind {
+    /// All, in the order of their words.
+    pub const ALL: [Self; 6] = [
+        Self::WeightsChanged,
+        Self::GatewayBehind,
+        Self::GatewayGone,
+        Self::Recovered,
+        Self::Drift,
+        Self::EndpointsEmpty,
+    ];
+
+    /// The word in configuration and messages.
+    pub fn word(self) -> &'static str {
+        let at = Self::ALL.iter().position(|kind| *kind == self).unwrap_or_default();
+        EVENT_WORDS.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// Metrics as lines on stdout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsLog {
+    /// In CloudWatch's embedded metric format.
+    pub emf: bool,
+    /// CloudWatch namespace. Default `Weir`.
+    pub namespace: String,
 }
 
 /// One route under control.
@@ -94,109 +201,8 @@ pub enum OnDrift {
     Enforce,
 }
 
-const NAME: Kind = Kind::Text(Rule::Name);
-const FILE: Kind = Kind::Text(Rule::Filled);
-const TOKEN_FILES: Kind = Kind::List { of: &Kind::Object(&TOKEN), min: 0, max: 64 };
-
-pub(crate) static CONTROL_FILE: Shape = Shape {
-    name: "Control",
-    doc: "The configuration of one control.",
-    fields: &[
-        Field::with_default(
-            "listen",
-            Kind::Text(Rule::SocketAddress),
-            "127.0.0.1:18000",
-            "Address and port; other than loopback needs tokens.",
-        ),
-        Field::optional("state", Kind::Object(&STATE), "Where the state is kept."),
-        Field::optional("tokens", Kind::Object(&TOKENS), "Who may speak to it."),
-        Field::required(
-            "routes",
-            Kind::Map { keys: Rule::Name, of: &Kind::Object(&MANAGED_ROUTE), min: 1 },
-            "Routes under control by the name that they have in the gateways.",
-        ),
-    ],
-    one_of: &[],
-};
-
-static STATE: Shape = Shape {
-    name: "State",
-    doc: "Where the state is kept.",
-    fields: &[Field::with_default(
-        "file",
-        FILE,
-        "weir-state.json",
-        "A file on a disk that outlives the process.",
-    )],
-    one_of: &[],
-};
-
-static TOKENS: Shape = Shape {
-    name: "Tokens",
-    doc: "Tokens by kind; several of one kind can be good at once.",
-    fields: &[
-        Field::optional("gateway", TOKEN_FILES, "For discovery and reports."),
-        Field::optional("operator", TOKEN_FILES, "For weights and everything else that changes state."),
-    ],
-    one_of: &[],
-};
-
-static TOKEN: Shape = Shape {
-    name: "Token",
-    doc: "A named token.",
-    fields: &[
-        Field::required("name", NAME, "For logs and history."),
-        Field::required("file", FILE, "A file whose first line is the token."),
-    ],
-    one_of: &[],
-};
-
-static MANAGED_ROUTE: Shape = Shape {
-    name: "ManagedRoute",
-    doc: "One route under control.",
-    fields: &[
-        Field::required(
-            "targets",
-            Kind::List { of: &NAME, min: 1, max: MAX_TARGETS },
-            "Names of clusters of the gateways.",
-        ),
-        Field::required("stable", NAME, "The target that takes everything when in doubt."),
-        Field::optional(
-            "weights",
-            Kind::Map { keys: Rule::Name, of: &Kind::Percent, min: 1 },
-            "Percent with up to two decimals; count once, at the very first start. The stable may be left out.",
-        ),
-        Field::optional("app_mesh", Kind::Object(&APP_MESH), "The App Mesh route that follows."),
-    ],
-    one_of: &[],
-};
-
-static APP_MESH: Shape = Shape {
-    name: "AppMesh",
-    doc: "An App Mesh route that is kept in line with the weights.",
-    fields: &[
-        Field::required("mesh", NAME, "Mesh name."),
-        Field::optional(
-            "mesh_owner",
-            Kind::Text(Rule::Name),
-            "Account that owns a shared mesh, in quotation marks.",
-        ),
-        Field::required("virtual_router", NAME, "Virtual router name."),
-        Field::required("route", NAME, "Route name."),
-        Field::required(
-            "targets",
-            Kind::Map { keys: Rule::Name, of: &NAME, min: 1 },
-            "Virtual node of each target.",
-        ),
-        Field::with_default(
-            "on_drift",
-            Kind::Choice(&["pause", "enforce"]),
-            "pause",
-            "When somebody else changes the route.",
-        ),
-    ],
-    one_of: &[],
-};
+/// The state file when none is named.
+const DEFAULT_FILE: &str = "weir-state.json";
 
 /// Reads control's configuration, YAML or JSON, from text.
 ///
@@ -217,17 +223,67 @@ pub fn read_control(path: &Path) -> Result<ControlConfig, Diagnostics> {
 fn decode(root: &Object<'_>, out: &mut Collector<'_>) -> ControlConfig {
     let tokens_object = root.object("tokens");
     let tokens = Tokens {
-        gateway: token_files(&tokens_object, "gateway", out),
-        operator: token_files(&tokens_object, "operator", out),
+        gateway: tokens_of(&tokens_object, "gateway", out),
+        operator: tokens_of(&tokens_object, "operator", out),
+        viewer: tokens_of(&tokens_object, "viewer", out),
     };
     let listen = root.text("listen").parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 18_000)));
     check_exposure(root, listen, &tokens, out);
     let routes =
         root.objects_by_key("routes").into_iter().map(|(name, object)| (name, route(&object, out))).collect();
-    let state = StateConfig { file: PathBuf::from(root.object("state").text("file")) };
-    let config = ControlConfig { listen, state, tokens, routes };
+    let metrics_log = root.object("metrics_log");
+    let gateway = root.object_opt("gateway").map(|object| {
+        let (listeners, clusters) = decode::resources(&object, None, out);
+        GatewaySection { listeners, clusters, source: object.to_json() }
+    });
+    let config = ControlConfig {
+        listen,
+        state: state(&root.object("state")),
+        tokens,
+        tls: root.object_opt("tls").map(|object| Tls {
+            certificate_file: PathBuf::from(object.text("certificate_file")),
+            private_key_file: PathBuf::from(object.text("private_key_file")),
+        }),
+        webhooks: webhooks(root, out),
+        metrics_log: MetricsLog { emf: metrics_log.flag("emf"), namespace: metrics_log.text("namespace") },
+        gateway,
+        routes,
+    };
     one_writer_per_app_mesh_route(root, &config, out);
+    discovered::check_routes(root, &config, out);
     config
+}
+
+fn state(object: &Object<'_>) -> StateConfig {
+    match object.object_opt("dynamodb") {
+        Some(item) => StateConfig::DynamoDb(decode::state_item(&item)),
+        None => StateConfig::File(object.text_opt("file").unwrap_or_else(|| DEFAULT_FILE.to_owned()).into()),
+    }
+}
+
+fn webhooks(root: &Object<'_>, out: &mut Collector<'_>) -> Vec<Webhook> {
+    let mut names = Names::default();
+    let mut webhooks = Vec::new();
+    for object in root.objects("webhooks") {
+        if let Some(name) = object.spotted("name") {
+            names.add("webhook", &name, out);
+        }
+        let url = match (object.text_opt("url_file"), object.text_opt("url_env")) {
+            (Some(file), _) => WebhookUrl::File(PathBuf::from(file)),
+            (None, Some(variable)) => WebhookUrl::Env(variable),
+            (None, None) => WebhookUrl::Given(Secret(object.text("url"))),
+        };
+        let slack = object.text("format") == "slack";
+        let named: Vec<String> = object.texts("events").into_iter().map(|event| event.value).collect();
+        let wanted = |kind: &EventKind| !object.has("events") || named.iter().any(|word| word == kind.word());
+        webhooks.push(Webhook {
+            name: object.text("name"),
+            url,
+            format: if slack { WebhookFormat::Slack } else { WebhookFormat::Json },
+            events: EventKind::ALL.into_iter().filter(wanted).collect(),
+        });
+    }
+    webhooks
 }
 
 fn check_exposure(root: &Object<'_>, listen: SocketAddr, tokens: &Tokens, out: &mut Collector<'_>) {
@@ -247,16 +303,20 @@ fn check_exposure(root: &Object<'_>, listen: SocketAddr, tokens: &Tokens, out: &
     );
 }
 
-fn token_files(object: &Object<'_>, kind: &str, out: &mut Collector<'_>) -> Vec<TokenFile> {
+fn tokens_of(object: &Object<'_>, kind: &str, out: &mut Collector<'_>) -> Vec<Token> {
     let mut names = Names::default();
-    let mut files = Vec::new();
+    let mut tokens = Vec::new();
     for token in object.objects(kind) {
         if let Some(name) = token.spotted("name") {
             names.add(&format!("{kind} token"), &name, out);
         }
-        files.push(TokenFile { name: token.text("name"), file: PathBuf::from(token.text("file")) });
+        let source = match token.text_opt("env") {
+            Some(variable) => TokenSource::Env(variable),
+            None => TokenSource::File(PathBuf::from(token.text("file"))),
+        };
+        tokens.push(Token { name: token.text("name"), source });
     }
-    files
+    tokens
 }
 
 fn route(object: &Object<'_>, out: &mut Collector<'_>) -> ManagedRoute {

@@ -6,14 +6,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::diagnostic::Collector;
 use crate::model::{
     AccessLog, AccessLogFilter, AccessLogFormat, Admin, Bootstrap, CircuitBreakers, CloudMapDiscovery,
     Cluster, Control, Discovery, DnsDiscovery, HttpConnectionManager, LbPolicy, Limits, Listener, Node,
+    StateItem,
 };
 use crate::object::{Object, Spotted};
 use crate::routes;
+
+/// Between look-ups of a name that stands in for Cloud Map's API: the defaults of DNS discovery.
+const FALLBACK_REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Names seen so far, for errors about the second of two.
 #[derive(Debug, Default)]
@@ -49,7 +54,43 @@ impl Names {
 
 /// The whole file.
 pub(crate) fn bootstrap(root: &Object<'_>, out: &mut Collector<'_>) -> Bootstrap {
-    let resources = root.object("static_resources");
+    let bootstrap = partial_bootstrap(root, out);
+    // A document that is no mapping was reported as that.
+    let is_mapping = root.to_json().is_object();
+    if is_mapping && !root.has("static_resources") && bootstrap.control.is_none() {
+        out.report(
+            "static_resources",
+            root.mark,
+            "there are no listeners and no clusters, and no control to get them from",
+            "add `static_resources`, or `control: {url: http://control:18000}` to get them from control",
+        );
+    }
+    bootstrap
+}
+
+/// The whole file, where the environment may name control.
+pub(crate) fn partial_bootstrap(root: &Object<'_>, out: &mut Collector<'_>) -> Bootstrap {
+    let admin = admin(&root.object("admin"));
+    let given = root.object("admin").has("address");
+    let (listeners, clusters) =
+        resources(&root.object("static_resources"), Some((admin.address, given)), out);
+    Bootstrap {
+        node: node(&root.object("node")),
+        admin,
+        listeners,
+        clusters,
+        control: root.object_opt("control").map(|object| control(&object)),
+        limits: limits(&root.object("limits")),
+    }
+}
+
+/// Listeners and clusters: of a gateway's file, or of what control gives to all gateways. `admin` is the admin
+/// listener and whether the file names its address.
+pub(crate) fn resources(
+    resources: &Object<'_>,
+    admin: Option<(SocketAddr, bool)>,
+    out: &mut Collector<'_>,
+) -> (Vec<Listener>, Vec<Cluster>) {
     let clusters_given = resources.objects("clusters");
     let mut known = Names::default();
     for cluster in &clusters_given {
@@ -57,18 +98,10 @@ pub(crate) fn bootstrap(root: &Object<'_>, out: &mut Collector<'_>) -> Bootstrap
             known.add("cluster", &name, out);
         }
     }
-    let admin = admin(&root.object("admin"));
     let mut routes = routes::Decoder::new(&known);
-    let listeners = listeners(&resources, &mut routes, out);
-    unique_addresses(&resources, &listeners, root, admin.address, out);
-    Bootstrap {
-        node: node(&root.object("node")),
-        admin,
-        listeners,
-        clusters: clusters_given.iter().map(|object| cluster(object, out)).collect(),
-        control: root.object_opt("control").map(|object| control(&object)),
-        limits: limits(&root.object("limits")),
-    }
+    let listeners = listeners(resources, &mut routes, out);
+    unique_addresses(resources, &listeners, admin, out);
+    (listeners, clusters_given.iter().map(|object| cluster(object, out)).collect())
 }
 
 fn node(object: &Object<'_>) -> Node {
@@ -93,8 +126,17 @@ fn control(object: &Object<'_>) -> Control {
     Control {
         url: object.text("url").trim_end_matches('/').to_owned(),
         token_file: object.text_opt("token_file"),
+        token: None,
+        ca_file: object.text_opt("ca_file"),
+        ca: None,
         state_dir: object.text_opt("state_dir"),
+        state_item: object.object_opt("dynamodb").map(|object| state_item(&object)),
     }
+}
+
+/// A DynamoDB item.
+pub(crate) fn state_item(object: &Object<'_>) -> StateItem {
+    StateItem { table: object.text("table"), key: object.text("key") }
 }
 
 fn limits(object: &Object<'_>) -> Limits {
@@ -126,13 +168,14 @@ fn listeners(
 fn unique_addresses(
     resources: &Object<'_>,
     listeners: &[Listener],
-    root: &Object<'_>,
-    admin: SocketAddr,
+    admin: Option<(SocketAddr, bool)>,
     out: &mut Collector<'_>,
 ) {
-    let mut taken: Vec<(SocketAddr, String)> = vec![(admin, "the admin listener".to_owned())];
-    if root.object("admin").has("address") && admin.port() == 0 {
-        taken.clear();
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    if let Some((address, given)) = admin
+        && !(given && address.port() == 0)
+    {
+        taken.push((address, "the admin listener".to_owned()));
     }
     for (object, listener) in resources.objects("listeners").iter().zip(listeners) {
         let socket = object.object("address").object("socket_address");
@@ -273,7 +316,32 @@ fn cloud_map_discovery(object: &Object<'_>, out: &mut Collector<'_>) -> CloudMap
         full_poll: object.duration("full_poll"),
         revision_poll: object.duration("revision_poll"),
         allow_loopback: object.flag("allow_loopback"),
+        dns_fallback: dns_fallback(object, out),
     }
+}
+
+/// DNS with the port of the cluster: a name has none.
+fn dns_fallback(object: &Object<'_>, out: &mut Collector<'_>) -> Option<DnsDiscovery> {
+    let fallback = object.object("dns_fallback");
+    let port = object.whole_opt("port_value");
+    if port.is_none() && object.has("dns_fallback") && fallback.flag("enabled") {
+        out.report(
+            &fallback.path,
+            fallback.mark,
+            "DNS gives addresses without ports, and this cluster has no `port_value`",
+            "add `port_value`, or remove `dns_fallback`",
+        );
+    }
+    let own_name = || format!("{}.{}", object.text("service_name"), object.text("namespace_name"));
+    let resolvers = fallback.texts("resolvers");
+    port.filter(|_| fallback.flag("enabled")).map(|port| DnsDiscovery {
+        hostname: fallback.text_opt("hostname").unwrap_or_else(own_name),
+        port,
+        min_refresh: FALLBACK_REFRESH.0,
+        max_refresh: FALLBACK_REFRESH.1,
+        resolvers: resolvers.iter().filter_map(|text| text.value.parse().ok()).collect(),
+        allow_loopback: object.flag("allow_loopback"),
+    })
 }
 
 /// The first duration must not exceed the second, defaults included.

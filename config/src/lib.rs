@@ -13,20 +13,24 @@
 mod bootstrap_shape;
 mod cluster_shape;
 pub mod control_config;
+mod control_shape;
 mod decode;
 pub mod diagnostic;
+pub mod discovered;
 pub mod model;
 mod object;
 mod parse;
+mod route_shape;
 mod routes;
 pub mod rules;
 pub mod scalar;
 pub mod schema;
 pub mod shape;
+pub mod state_item;
 pub mod tree;
 pub mod weights;
 pub mod wire;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use object::Object;
-pub use parse::{MAX_FILE_BYTES, parse_bootstrap, read_bootstrap};
+pub use parse::{MAX_FILE_BYTES, parse_bootstrap, parse_partial_bootstrap, read_bootstrap};

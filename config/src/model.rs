@@ -15,7 +15,7 @@ pub struct Bootstrap {
     pub node: Node,
     /// The admin listener.
     pub admin: Admin,
-    /// Listeners in file order; at least one.
+    /// Listeners in file order; none only when control has them.
     pub listeners: Vec<Listener>,
     /// Clusters in file order; names are unique.
     pub clusters: Vec<Cluster>,
@@ -201,11 +201,63 @@ pub struct RouteAction {
     pub target: RouteTarget,
     /// Over the whole response; default 15 s; zero disables.
     pub timeout: Duration,
+    /// When a request is tried again.
+    pub retry_policy: Option<RetryPolicy>,
     /// Replaces the matched prefix.
     pub prefix_rewrite: Option<String>,
     /// Replaces the Host header.
     pub host_rewrite_literal: Option<String>,
 }
+
+/// Envoy: `RetryPolicy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// `retry_on`; at least one, each once, in file order.
+    pub retry_on: Vec<RetryOn>,
+    /// Tries after the first. Default 1.
+    pub num_retries: u32,
+    /// Over each try; none: the route's timeout. Zero disables.
+    pub per_try_timeout: Option<Duration>,
+    /// For [`RetryOn::RetriableStatusCodes`].
+    pub retriable_status_codes: Vec<u16>,
+}
+
+/// One word of Envoy's `retry_on` (Envoy: router filter, `x-envoy-retry-on` and `x-envoy-retry-grpc-on`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOn {
+    /// `5xx`: any 5xx answer, and no answer at all.
+    FiveXx,
+    /// `gateway-error`: 502, 503 or 504.
+    GatewayError,
+    /// `reset`: no answer (disconnect, reset, timeout).
+    Reset,
+    /// `connect-failure`: no connection.
+    ConnectFailure,
+    /// `refused-stream`: HTTP/2 REFUSED_STREAM.
+    RefusedStream,
+    /// `retriable-4xx`: 409.
+    Retriable4xx,
+    /// `retriable-status-codes`.
+    RetriableStatusCodes,
+    /// gRPC status in the answer's headers: 1, 4, 13, 8 or 14.
+    Grpc(u8),
+}
+
+/// The words of `retry_on` and what they mean; the number of a gRPC word is its status code.
+pub const RETRY_ON_WORDS: [(&str, RetryOn); 12] = [
+    ("5xx", RetryOn::FiveXx),
+    ("gateway-error", RetryOn::GatewayError),
+    ("reset", RetryOn::Reset),
+    ("connect-failure", RetryOn::ConnectFailure),
+    ("refused-stream", RetryOn::RefusedStream),
+    ("retriable-4xx", RetryOn::Retriable4xx),
+    ("retriable-status-codes", RetryOn::RetriableStatusCodes),
+    ("cancelled", RetryOn::Grpc(1)),
+    ("deadline-exceeded", RetryOn::Grpc(4)),
+    ("resource-exhausted", RetryOn::Grpc(8)),
+    ("internal", RetryOn::Grpc(13)),
+    ("unavailable", RetryOn::Grpc(14)),
+];
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq)]
@@ -320,17 +372,46 @@ pub struct CloudMapDiscovery {
     pub revision_poll: Duration,
     /// Accept loopback and link-local addresses. Default false.
     pub allow_loopback: bool,
+    /// What is asked when the API refuses or cannot be reached; only with a port, DNS has none.
+    pub dns_fallback: Option<DnsDiscovery>,
 }
 
 /// How control is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Control {
-    /// `http://host:18000`.
+    /// `http://host:18000` or `https://host:18000`.
     pub url: String,
     /// A file whose first line is the `gateway` token.
     pub token_file: Option<String>,
+    /// The `gateway` token itself, from the environment; wins over the file.
+    pub token: Option<Secret>,
+    /// A file of PEM certificates that control's is checked against; none = the system's.
+    pub ca_file: Option<String>,
+    /// Such certificates themselves, from the environment; win over the file.
+    pub ca: Option<String>,
     /// Folder for the saved copy of the last weights; none = not saved.
     pub state_dir: Option<String>,
+    /// Control's state item, read at the start when control is away.
+    pub state_item: Option<StateItem>,
+}
+
+/// One item of a DynamoDB table whose partition key is the text attribute `key`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateItem {
+    /// The table.
+    pub table: String,
+    /// Value of the item's partition key. Default `weir`.
+    pub key: String,
+}
+
+/// A text that no log, dump or error ever shows.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
 }
 
 /// Process-wide limits; all finite.

@@ -66,6 +66,11 @@ impl<'a> Object<'a> {
         })
     }
 
+    /// As it was written, in JSON; `null` when it was not.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.node.map_or(serde_json::Value::Null, Node::to_json)
+    }
+
     /// Whether the field is written.
     pub fn has(&self, name: &str) -> bool {
         self.given(name).is_some()

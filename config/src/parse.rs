@@ -26,6 +26,15 @@ pub fn parse_bootstrap(file_name: &str, text: &[u8]) -> Result<Bootstrap, Diagno
     parse(file_name, text, &BOOTSTRAP, decode::bootstrap)
 }
 
+/// As [`parse_bootstrap`], for a process that is told by its environment where control is: the text may leave out
+/// listeners and clusters.
+///
+/// # Errors
+/// As [`parse_bootstrap`].
+pub fn parse_partial_bootstrap(file_name: &str, text: &[u8]) -> Result<Bootstrap, Diagnostics> {
+    parse(file_name, text, &BOOTSTRAP, decode::partial_bootstrap)
+}
+
 /// Reads a gateway's configuration from a file.
 ///
 /// # Errors

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::decode::Names;
 use crate::diagnostic::{Collector, did_you_mean};
 use crate::model::{
-    ClusterWeight, HeaderMatcher, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    ValueMatch, VirtualHost, WeightedClusters,
+    ClusterWeight, HeaderMatcher, PathMatch, RETRY_ON_WORDS, RetryOn, RetryPolicy, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteTarget, ValueMatch, VirtualHost, WeightedClusters,
 };
 use crate::object::{Object, Spotted};
 use crate::rules::is_reserved_header;
@@ -107,6 +107,7 @@ impl<'a> Decoder<'a> {
         RouteAction {
             target,
             timeout: object.duration("timeout"),
+            retry_policy: object.object_opt("retry_policy").map(|object| retry_policy(&object, out)),
             prefix_rewrite: object.text_opt("prefix_rewrite"),
             host_rewrite_literal: object.text_opt("host_rewrite_literal"),
         }
@@ -171,6 +172,50 @@ impl<'a> Decoder<'a> {
             health_aware: object.flag("health_aware"),
         }
     }
+}
+
+fn retry_policy(object: &Object<'_>, out: &mut Collector<'_>) -> RetryPolicy {
+    let mut retry_on = Vec::new();
+    let words = object.spotted("retry_on");
+    for word in words.iter().flat_map(|words| words.value.split(',')).map(str::trim) {
+        match RETRY_ON_WORDS.iter().find(|(name, _)| *name == word) {
+            Some((_, meaning)) if retry_on.contains(meaning) => {}
+            Some((_, meaning)) => retry_on.push(*meaning),
+            None => unknown_retry_word(object, word, out),
+        }
+    }
+    let codes: Vec<u16> =
+        object.texts("retriable_status_codes").iter().filter_map(|code| code.value.parse().ok()).collect();
+    let asked = retry_on.contains(&RetryOn::RetriableStatusCodes);
+    if asked != object.has("retriable_status_codes") {
+        let at = if asked { "retry_on" } else { "retriable_status_codes" };
+        out.report(
+            &object.path_of(at),
+            object.mark_of(at),
+            "`retriable-status-codes` in retry_on and the list `retriable_status_codes` go together",
+            "write both, or neither",
+        );
+    }
+    RetryPolicy {
+        retry_on,
+        num_retries: object.whole("num_retries"),
+        per_try_timeout: object.has("per_try_timeout").then(|| object.duration("per_try_timeout")),
+        retriable_status_codes: codes,
+    }
+}
+
+fn unknown_retry_word(object: &Object<'_>, word: &str, out: &mut Collector<'_>) {
+    let known = || RETRY_ON_WORDS.iter().map(|(name, _)| *name);
+    let cure = match did_you_mean(word, known()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("the words are: {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    out.report(
+        &object.path_of("retry_on"),
+        object.mark_of("retry_on"),
+        format!("unknown word `{word}` in retry_on"),
+        cure,
+    );
 }
 
 /// Reports a stable target that is not among the targets.

@@ -33,8 +33,12 @@ pub enum Rule {
     SocketAddress,
     /// A DNS name.
     HostName,
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     HttpUrl,
+    /// Any URL of http or https, with path and query.
+    Url,
+    /// The name of an environment variable.
+    Variable,
     /// A virtual host's domain: `*`, exact, `*.suffix` or `prefix.*`.
     Domain,
     /// A protocol name for `Upgrade` (RFC 9110, 7.8), compared without case.
@@ -56,7 +60,11 @@ impl Rule {
     /// # Errors
     /// What is wrong with it, and what to write.
     pub fn check(self, text: &str) -> Result<(), TextFault> {
-        let most = if matches!(self, Self::Any | Self::Filled | Self::UrlPath) { MAX_TEXT } else { MAX_NAME };
+        let most = if matches!(self, Self::Any | Self::Filled | Self::UrlPath | Self::Url) {
+            MAX_TEXT
+        } else {
+            MAX_NAME
+        };
         if text.len() > most {
             return Err(TextFault {
                 message: format!("a text of {} bytes; at most {most} are allowed", text.len()),
@@ -100,9 +108,14 @@ impl Rule {
             Self::Ip => text.parse::<IpAddr>().is_ok(),
             Self::SocketAddress => text.parse::<SocketAddr>().is_ok(),
             Self::HostName => is_host_name(text.strip_suffix('.').unwrap_or(text)),
-            Self::HttpUrl => text
-                .strip_prefix("http://")
-                .is_some_and(|rest| is_authority(rest.strip_suffix('/').unwrap_or(rest))),
+            Self::HttpUrl => {
+                after_scheme(text).is_some_and(|rest| is_authority(rest.strip_suffix('/').unwrap_or(rest)))
+            }
+            Self::Url => after_scheme(text).is_some_and(|rest| {
+                rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+                    && rest.split(['/', '?']).next().is_some_and(is_authority)
+            }),
+            Self::Variable => is_variable(text),
             Self::Domain => is_domain(text),
         }
     }
@@ -119,6 +132,8 @@ impl Rule {
             Self::SocketAddress => "an IP address with a port",
             Self::HostName => "a DNS name",
             Self::HttpUrl => "a URL of the form http://host:port",
+            Self::Url => "a URL of http or https",
+            Self::Variable => "the name of a variable",
             Self::Domain => "a domain",
             Self::Protocol => "a protocol name",
         }
@@ -138,10 +153,9 @@ impl Rule {
             Self::Ip => "write an address such as 0.0.0.0 or 127.0.0.1; a host name goes under `discovery: {dns: ..}`".to_owned(),
             Self::SocketAddress => "write `127.0.0.1:18000` or `[::1]:18000`".to_owned(),
             Self::HostName => "labels of letters, digits, `-` and `_`, joined by dots, as in `svc1.demo.local`".to_owned(),
-            Self::HttpUrl if text.starts_with("https://") => {
-                "control speaks plain HTTP: write `http://` and keep the way private".to_owned()
-            }
             Self::HttpUrl => "write it without path and user name, as in `http://control:18000`".to_owned(),
+            Self::Url => "write it as in `https://hooks.test/path`; without user name and fragment".to_owned(),
+            Self::Variable => "letters, digits and `_`, not starting with a digit, as in WEIR_GATEWAY_TOKEN".to_owned(),
             Self::Domain => "write `*`, `a.test`, `*.a.test` or `a.*`; a `*` stands only at one end".to_owned(),
             Self::Protocol => "write the protocol's name, as in `websocket`".to_owned(),
         }
@@ -159,9 +173,20 @@ impl Rule {
             Self::Authority | Self::Domain => Some("^[^\\s/]+$"),
             Self::Ip => Some("^[0-9A-Fa-f:.]+$"),
             Self::SocketAddress => Some("^[0-9A-Fa-f:.\\[\\]%]+:[0-9]+$"),
-            Self::HttpUrl => Some("^http://[^/\\s]+/?$"),
+            Self::HttpUrl => Some("^https?://[^/\\s]+/?$"),
+            Self::Url => Some("^https?://[^\\s#]+$"),
+            Self::Variable => Some("^[A-Za-z_][A-Za-z0-9_]*$"),
         }
     }
+}
+
+fn after_scheme(url: &str) -> Option<&str> {
+    url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))
+}
+
+fn is_variable(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !text.starts_with(|first: char| first.is_ascii_digit())
 }
 
 fn is_name_byte(b: u8) -> bool {

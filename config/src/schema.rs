@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::bootstrap_shape::BOOTSTRAP;
-use crate::control_config::CONTROL_FILE;
+use crate::control_shape::CONTROL_FILE;
 use crate::scalar::{self, Plain};
 use crate::shape::{Field, Kind, Need, Shape};
 

@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 pub const WIRE_VERSION: u32 = 1;
 /// Type of the resources asked for at `POST /v3/discovery:routes`.
 pub const ROUTE_TYPE_URL: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+/// Type of the resources asked for at `POST /v3/discovery:listeners`: listeners in the words of a gateway's own file,
+/// which are not Envoy's message.
+pub const LISTENER_TYPE_URL: &str = "type.googleapis.com/weir.config.v1.Listener";
+/// Type of the resources asked for at `POST /v3/discovery:clusters`: clusters in the words of a gateway's own file.
+pub const CLUSTER_TYPE_URL: &str = "type.googleapis.com/weir.config.v1.Cluster";
 /// Weights under control are hundredths of a percent and sum up to this.
 pub const FULL_WEIGHT: u32 = 10_000;
 /// Longest time that a discovery request is held open.
@@ -88,6 +93,15 @@ pub struct GatewayStatus {
     pub goodbye: bool,
     /// Build version.
     pub build: String,
+    /// Availability zone of the task; empty when not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// The version_info of the listeners and clusters in force; empty when they are from a file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_version: String,
+    /// By cluster of a managed route.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, ClusterStatus>,
     /// Per managed route, what is in force.
     pub routes: BTreeMap<String, RouteStatus>,
 }
@@ -106,6 +120,24 @@ pub struct RouteStatus {
     pub version: String,
     /// Age of the weights in seconds (of the saved copy when the source is `saved`).
     pub age_seconds: u64,
+    /// Until an override ends by itself; none without an override.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
+}
+
+/// One cluster as a gateway sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterStatus {
+    /// Endpoints known.
+    pub endpoints: u32,
+    /// Endpoints that may get requests.
+    pub usable: u32,
+    /// Who was asked for them last: `api`, `dns` or `static`.
+    pub source: String,
+    /// What people should know about it (`AccessDenied: asked DNS instead`); empty when all is well.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub notice: String,
 }
 
 /// Where effective weights came from, the strongest first (DESIGN.md, Weights).
@@ -118,7 +150,7 @@ pub enum WeightSource {
     Override,
     /// Control, live.
     Control,
-    /// Control's last word, read from `--state-dir` at start.
+    /// Control's last word, read at the start from `--state-dir` or from control's state item.
     Saved,
     /// `/runtime_modify`.
     Runtime,
@@ -140,6 +172,20 @@ pub struct DiscoveryResponse {
     /// Route configurations.
     pub resources: Vec<RouteConfigurationResource>,
     /// [`ROUTE_TYPE_URL`].
+    pub type_url: String,
+    /// Echoed by the gateway.
+    pub nonce: String,
+}
+
+/// Envoy: `service.discovery.v3.DiscoveryResponse` for resources in the words of a gateway's own file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigDiscoveryResponse {
+    /// `<epoch>.<seq>-<control id>`; listeners and clusters of one configuration carry the same.
+    pub version_info: String,
+    /// Each with `@type`.
+    pub resources: Vec<serde_json::Value>,
+    /// [`LISTENER_TYPE_URL`] or [`CLUSTER_TYPE_URL`].
     pub type_url: String,
     /// Echoed by the gateway.
     pub nonce: String,

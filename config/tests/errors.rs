@@ -313,7 +313,8 @@ fn each_fault_of_a_control_file_has_its_place_text_and_cure() {
         ),
         case("east: 99.5, west: 0.5", "east: 100", "{", "no weight is given for west", "may be left out"),
         case("[east, west]", "[east, west, east]", "east", "a second target `east`", "rename or remove"),
-        case("{name: b, file: /b}", "{name: b}", "{", "`file` is missing", "add `file:`"),
+        case("{name: b, file: /b}", "{name: b}", "{", "one of `file`, `env` is missing", "exactly one"),
+        case("{name: b, file: /b}", "{name: b, env: 1B}", "1B", "not the name of a variable", "WEIR_"),
         case(
             "{name: b, file: /b}",
             "{name: b, file: /b}, {name: b, file: /c}",

@@ -9,20 +9,22 @@
     missing_docs
 )]
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gateway_config::control_config::{
-    AppMesh, ControlConfig, ManagedRoute, OnDrift, StateConfig, TokenFile, Tokens, parse_control,
+    AppMesh, ControlConfig, EventKind, ManagedRoute, MetricsLog, OnDrift, StateConfig, Tls, Token,
+    TokenSource, Tokens, Webhook, WebhookFormat, WebhookUrl, parse_control,
 };
+use gateway_config::discovered::GatewayResources;
 use gateway_config::model::{
     AccessLog, AccessLogFilter, AccessLogFormat, Admin, Bootstrap, CircuitBreakers, CloudMapDiscovery,
     Cluster, ClusterWeight, Control, Discovery, DnsDiscovery, HeaderMatcher, HttpConnectionManager, LbPolicy,
-    Limits, Listener, Node, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    ValueMatch, VirtualHost, WeightedClusters,
+    Limits, Listener, Node, PathMatch, RetryOn, RetryPolicy, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteTarget, Secret, StateItem, ValueMatch, VirtualHost, WeightedClusters,
 };
-use gateway_config::{Diagnostics, parse_bootstrap};
+use gateway_config::state_item::StateView;
+use gateway_config::{Diagnostics, parse_bootstrap, parse_partial_bootstrap};
 
 fn good<T>(parsed: Result<T, Diagnostics>) -> T {
     parsed.unwrap_or_else(|errors| panic!("{errors}"))
@@ -78,6 +80,7 @@ static_resources:
                 target_header: X-Served-By
                 health_aware: false
               timeout: 250ms
+              retry_policy: {retry_on: "reset,retriable-status-codes, unavailable,reset", num_retries: 2, per_try_timeout: 3s, retriable_status_codes: [503]}
               prefix_rewrite: /y
               host_rewrite_literal: b.test:11
           - match: {path: /p}
@@ -93,8 +96,8 @@ static_resources:
       dns: {hostname: h.test, port_value: 17, min_refresh: 18s, max_refresh: 19s, resolvers: ["127.0.0.1:20"], allow_loopback: true}
   - name: c
     discovery:
-      cloud_map: {namespace_name: ns, service_name: sn, attributes: {K: V}, port_value: 21, full_poll: 1h, revision_poll: 22s, allow_loopback: true}
-control: {url: "http://control:18000/", token_file: /g, state_dir: /s}
+      cloud_map: {namespace_name: ns, service_name: sn, attributes: {K: V}, port_value: 21, full_poll: 1h, revision_poll: 22s, allow_loopback: true, dns_fallback: {hostname: f.test, resolvers: ["127.0.0.1:53"]}}
+control: {url: "http://control:18000/", token_file: /g, ca_file: /ca, dynamodb: {table: t, key: k}, state_dir: /s}
 limits: {max_downstream_connections: 23, leftover_budget: 2097152}
 "#;
 
@@ -131,6 +134,12 @@ fn full_routes() -> Vec<Route> {
                     health_aware: false,
                 }),
                 timeout: Duration::from_millis(250),
+                retry_policy: Some(RetryPolicy {
+                    retry_on: vec![RetryOn::Reset, RetryOn::RetriableStatusCodes, RetryOn::Grpc(14)],
+                    num_retries: 2,
+                    per_try_timeout: Some(seconds(3)),
+                    retriable_status_codes: vec![503],
+                }),
                 prefix_rewrite: Some(text("/y")),
                 host_rewrite_literal: Some(text("b.test:11")),
             },
@@ -141,6 +150,7 @@ fn full_routes() -> Vec<Route> {
             action: RouteAction {
                 target: RouteTarget::Cluster(text("a")),
                 timeout: Duration::ZERO,
+                retry_policy: None,
                 prefix_rewrite: None,
                 host_rewrite_literal: None,
             },
@@ -189,6 +199,14 @@ fn full_clusters() -> Vec<Cluster> {
                 full_poll: seconds(3_600),
                 revision_poll: seconds(22),
                 allow_loopback: true,
+                dns_fallback: Some(DnsDiscovery {
+                    hostname: "f.test".to_owned(),
+                    port: 21,
+                    min_refresh: seconds(1),
+                    max_refresh: seconds(30),
+                    resolvers: vec!["127.0.0.1:53".parse().unwrap()],
+                    allow_loopback: true,
+                }),
             }),
             connect_timeout: seconds(1),
             lb_policy: LbPolicy::RoundRobin,
@@ -238,7 +256,11 @@ fn every_field_of_a_gateway_file_reaches_the_model() {
         control: Some(Control {
             url: "http://control:18000".to_owned(),
             token_file: Some("/g".to_owned()),
+            token: None,
+            ca_file: Some("/ca".to_owned()),
+            ca: None,
             state_dir: Some("/s".to_owned()),
+            state_item: Some(StateItem { table: "t".to_owned(), key: "k".to_owned() }),
         }),
         limits: Limits { max_downstream_connections: 23, leftover_budget: 2 << 20 },
     };
@@ -320,7 +342,10 @@ fn every_field_of_a_control_file_reaches_the_model() {
     let text = "
 listen: 0.0.0.0:1
 state: {file: /s}
-tokens: {gateway: [{name: g, file: /g}], operator: [{name: o, file: /o}]}
+tokens: {gateway: [{name: g, file: /g}], operator: [{name: o, file: /o}], viewer: [{name: v, env: V}]}
+tls: {certificate_file: /c, private_key_file: /k}
+webhooks: [{name: w, url: https://hooks.test/x?y, format: slack, events: [drift, weights_changed]}]
+metrics_log: {emf: true, namespace: N}
 routes:
   r:
     targets: [b, a]
@@ -328,8 +353,9 @@ routes:
     weights: {a: 0.25%}
     app_mesh: {mesh: m, mesh_owner: \"1\", virtual_router: vr, route: x, targets: {a: na, b: nb}, on_drift: enforce}
 ";
-    let token =
-        |name: &str| vec![TokenFile { name: name.to_owned(), file: PathBuf::from(format!("/{name}")) }];
+    let token = |name: &str| {
+        vec![Token { name: name.to_owned(), source: TokenSource::File(format!("/{name}").into()) }]
+    };
     let map = |pairs: [(&str, &str); 2]| pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let route = ManagedRoute {
         targets: vec!["b".to_owned(), "a".to_owned()],
@@ -346,8 +372,21 @@ routes:
     };
     let wanted = ControlConfig {
         listen: "0.0.0.0:1".parse().unwrap(),
-        state: StateConfig { file: PathBuf::from("/s") },
-        tokens: Tokens { gateway: token("g"), operator: token("o") },
+        state: StateConfig::File("/s".into()),
+        tokens: Tokens {
+            gateway: token("g"),
+            operator: token("o"),
+            viewer: vec![Token { name: "v".to_owned(), source: TokenSource::Env("V".to_owned()) }],
+        },
+        tls: Some(Tls { certificate_file: "/c".into(), private_key_file: "/k".into() }),
+        webhooks: vec![Webhook {
+            name: "w".to_owned(),
+            url: WebhookUrl::Given(Secret("https://hooks.test/x?y".to_owned())),
+            format: WebhookFormat::Slack,
+            events: BTreeSet::from([EventKind::WeightsChanged, EventKind::Drift]),
+        }],
+        metrics_log: MetricsLog { emf: true, namespace: "N".to_owned() },
+        gateway: None,
         routes: BTreeMap::from([("r".to_owned(), route)]),
     };
     assert_eq!(good(parse_control("f", text.as_bytes())), wanted);
@@ -357,7 +396,63 @@ routes:
 fn what_is_left_out_of_a_control_file_takes_its_default() {
     let config = good(parse_control("f", b"routes: {r: {targets: [a], stable: a}}"));
     assert_eq!(config.listen, "127.0.0.1:18000".parse().unwrap());
-    assert_eq!(config.state.file, PathBuf::from("weir-state.json"));
+    assert_eq!(config.state, StateConfig::File("weir-state.json".into()));
+    assert_eq!((&config.tls, config.webhooks.len(), &config.gateway), (&None, 0, &None));
+    assert_eq!(config.metrics_log, MetricsLog { emf: false, namespace: "Weir".to_owned() });
     assert_eq!(config.tokens, Tokens::default());
     assert_eq!((&config.routes["r"].weights, &config.routes["r"].app_mesh), (&None, &None));
+}
+
+const SECTION: &str = "{listeners: [{name: l, address: {socket_address: {address: 0.0.0.0, port_value: 9080}}, \
+    http_connection_manager: {route_config: {virtual_hosts: [{name: v, domains: ['*'], routes: [{name: r, match: \
+    {prefix: /}, route: {weighted_clusters: {stable: a, clusters: [{name: a, weight: 1}, {name: b, weight: 0}]}}}]}]}}}], \
+    clusters: [{name: a, discovery: {cloud_map: {namespace_name: n, service_name: s}}}, \
+    {name: b, discovery: {dns: {hostname: h, port_value: 1}}}]}";
+
+#[test]
+fn what_control_gives_to_gateways_completes_a_configuration_without_listeners() {
+    let text = format!("{{routes: {{r: {{targets: [a, b], stable: a}}}}, gateway: {SECTION}}}");
+    let section = good(parse_control("f", text.as_bytes())).gateway.unwrap();
+    let base = good(parse_bootstrap("f", b"{control: {url: 'http://c:1'}, admin: {address: {socket_address: {address: 127.0.0.1, port_value: 1}}}}"));
+    assert_eq!(base.listeners, []);
+    let mut resources = section.resources();
+    resources.listeners[0]["@type"] = serde_json::Value::from("t");
+    let whole = resources.complete(&base).unwrap();
+    assert_eq!((whole.listeners, whole.clusters), (section.listeners, section.clusters));
+    assert_eq!((whole.admin, whole.control), (base.admin.clone(), base.control.clone()));
+    let errors = GatewayResources::default().complete(&base).unwrap_err().to_string();
+    assert!(errors.contains("static_resources.listeners"), "{errors}");
+}
+
+#[test]
+fn a_route_under_control_must_be_in_the_gateway_section_with_the_same_targets() {
+    for (routes, wanted) in [
+        ("{r: {targets: [a], stable: a}}", "the targets are a, and in the section `gateway` a, b"),
+        ("{r: {targets: [a, b], stable: a}, q: {targets: [a], stable: a}}", "has no route `q`"),
+        ("{q: {targets: [a], stable: a}}", "the route `r` has a stable target, and is not among `routes`"),
+    ] {
+        let errors = parse_control("f", format!("{{routes: {routes}, gateway: {SECTION}}}").as_bytes());
+        let errors = errors.unwrap_err().to_string();
+        assert!(errors.contains(wanted), "{errors}");
+    }
+}
+
+#[test]
+fn a_file_without_listeners_needs_control() {
+    let errors = parse_bootstrap("f", b"admin: {}").unwrap_err().to_string();
+    assert!(errors.contains("no control to get them from"), "{errors}");
+    assert_eq!(good(parse_partial_bootstrap("f", b"admin: {}")).control, None);
+}
+
+#[test]
+fn a_state_item_from_a_newer_build_is_refused_and_one_of_ours_is_read() {
+    let text = r#"{"format": {"major": 1, "minor": 7}, "control": {"id": "x", "epoch": 2, "seq": 3}, "new": 1,
+        "routes": {"r": {"weights": {"a": 9000, "b": 1000}, "stable": "a", "version": "2.3-x", "history": []}}}"#;
+    let view = StateView::parse(text).unwrap();
+    assert_eq!(view.control.version().to_string(), "2.3-x");
+    assert_eq!(view.routes["r"].weights["b"], 1000);
+    let newer = StateView::parse(&text.replace("\"major\": 1", "\"major\": 2")).unwrap_err().to_string();
+    assert!(newer.contains("format 2"), "{newer}");
+    let broken = StateView::parse(&text.replace("9000", "8000")).unwrap_err().to_string();
+    assert!(broken.contains("sum up to 9000"), "{broken}");
 }

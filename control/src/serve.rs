@@ -13,7 +13,7 @@ use crate::state::file::{StateError, StateFile};
 use crate::state::store::Store;
 use crate::tokens::{TokenError, Tokens};
 use gateway_config::Diagnostics;
-use gateway_config::control_config::{ControlConfig, read_control};
+use gateway_config::control_config::{ControlConfig, StateConfig, read_control};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -75,6 +75,9 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Not in this build.
+    #[error("state.dynamodb: this build has only state.file")]
+    NoDynamoDb,
     /// A part that must live as long as control has ended.
     #[error("{0} has ended by a fault, which the log tells: control ends, so that it is started again")]
     Fault(&'static str),
@@ -96,7 +99,7 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<(), ServeError> {
     let config = read_control(&options.config)?;
     check_exposure(&config)?;
-    let tokens = Arc::new(Tokens::load(&config.tokens.gateway, &config.tokens.operator)?);
+    let tokens = Arc::new(Tokens::load(&config.tokens)?);
     let drain = Drain::new();
     // The socket first: a start that comes to nothing must not use up an epoch. Nobody is answered before `accept`.
     let listener = bind(config.listen).await?;
@@ -183,10 +186,11 @@ pub async fn begin(
     recover: bool,
     drain: &Drain,
 ) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), ServeError> {
-    let path = absolute(&config.state.file);
+    let StateConfig::File(file) = &config.state else { return Err(ServeError::NoDynamoDb) };
+    let path = absolute(file);
     let opened = tokio::task::spawn_blocking(move || StateFile::open(&path, recover)).await;
     let (file, document) = opened.map_err(|error| StateError::Corrupt {
-        path: config.state.file.clone(),
+        path: file.clone(),
         why: format!("could not be opened: {error}"),
     })??;
     if document.is_none() {

@@ -1,13 +1,13 @@
 //! Who may speak to control.
 //!
-//! Owns the tokens and their files; it must never log one, and never tell by its timing how much of one was right.
+//! Owns the tokens, their files and variables; it must never log one, and never tell by its timing how much of one was right.
 //! A file that cannot be read any more keeps its last good token: a broken deploy of a secret must not lock the
 //! fleet out. Next: `api/`.
 
-use gateway_config::control_config::TokenFile;
+use gateway_config::control_config::{self as config, TokenSource};
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -27,6 +27,8 @@ pub enum Kind {
     Gateway,
     /// Everything that people do.
     Operator,
+    /// Reading.
+    Viewer,
 }
 
 /// Why a token file is of no use.
@@ -56,17 +58,33 @@ pub enum TokenError {
         /// Length of its first line.
         found: usize,
     },
+    /// The variable is not set, or a line of it is too short or too long.
+    #[error(
+        "token {name}: the variable {variable} {why}; let it hold a random token of {MIN_TOKEN_BYTES} to \
+         {MAX_TOKEN_BYTES} visible characters (`openssl rand -hex 32`), several one a line; in an ECS task definition \
+         it is an entry of `secrets`, which the execution role must be allowed to read"
+    )]
+    Variable {
+        /// The token's name.
+        name: String,
+        /// The variable.
+        variable: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 struct Token {
-    file: TokenFile,
-    secret: Vec<u8>,
+    config: config::Token,
+    /// Any of them is right; at least one.
+    secrets: Vec<Vec<u8>>,
 }
 
 /// All tokens. A kind without any is open: control binds only loopback then.
 pub struct Tokens {
     gateway: RwLock<Vec<Token>>,
     operator: RwLock<Vec<Token>>,
+    viewer: RwLock<Vec<Token>>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -89,15 +107,20 @@ pub enum Verdict {
 }
 
 impl Tokens {
-    /// Reads all files.
-    pub fn load(gateway: &[TokenFile], operator: &[TokenFile]) -> Result<Self, TokenError> {
-        let load = |files: &[TokenFile]| {
-            files
-                .iter()
-                .map(|file| Ok(Token { file: file.clone(), secret: read(file)? }))
-                .collect::<Result<Vec<_>, TokenError>>()
+    /// Reads all files and variables.
+    ///
+    /// # Errors
+    /// The first token that is missing or unfit.
+    pub fn load(tokens: &config::Tokens) -> Result<Self, TokenError> {
+        let load = |tokens: &[config::Token]| -> Result<_, TokenError> {
+            let read = |config: &config::Token| Ok(Token { config: config.clone(), secrets: read(config)? });
+            Ok(RwLock::new(tokens.iter().map(read).collect::<Result<Vec<_>, TokenError>>()?))
         };
-        Ok(Self { gateway: RwLock::new(load(gateway)?), operator: RwLock::new(load(operator)?) })
+        Ok(Self {
+            gateway: load(&tokens.gateway)?,
+            operator: load(&tokens.operator)?,
+            viewer: load(&tokens.viewer)?,
+        })
     }
 
     /// Judges an `authorization` header.
@@ -110,11 +133,13 @@ impl Tokens {
         // Every token is compared, whichever is right.
         let mut right: Option<&Token> = None;
         for token in tokens.iter() {
-            if bool::from(token.secret.ct_eq(sent)) {
-                right = Some(token);
+            for secret in &token.secrets {
+                if bool::from(secret.ct_eq(sent)) {
+                    right = Some(token);
+                }
             }
         }
-        right.map_or(Verdict::Wrong, |token| Verdict::Allowed(token.file.name.clone()))
+        right.map_or(Verdict::Wrong, |token| Verdict::Allowed(token.config.name.clone()))
     }
 
     /// Looks whether files changed, for as long as control runs.
@@ -131,24 +156,25 @@ impl Tokens {
 
     /// Takes over what changed in the files.
     pub fn read_again(&self) {
-        for kind in [Kind::Gateway, Kind::Operator] {
-            let files: Vec<TokenFile> = {
+        for kind in [Kind::Gateway, Kind::Operator, Kind::Viewer] {
+            let configs: Vec<config::Token> = {
                 let tokens = self.of(kind).read().unwrap_or_else(PoisonError::into_inner);
-                tokens.iter().map(|token| token.file.clone()).collect()
+                tokens.iter().map(|token| token.config.clone()).collect()
             };
-            for file in files {
-                let secret = match read(&file) {
-                    Ok(secret) => secret,
+            // The variables of a process do not change.
+            for config in configs.iter().filter(|token| matches!(token.source, TokenSource::File(_))) {
+                let secrets = match read(config) {
+                    Ok(secrets) => secrets,
                     Err(error) => {
                         tracing::warn!(%error, "the last good token stays in force");
                         continue;
                     }
                 };
                 let mut tokens = self.of(kind).write().unwrap_or_else(PoisonError::into_inner);
-                for token in tokens.iter_mut().filter(|token| token.file == file) {
-                    if !bool::from(token.secret.ct_eq(&secret)) {
-                        tracing::info!(token = file.name, "the token was changed");
-                        token.secret.clone_from(&secret);
+                for token in tokens.iter_mut().filter(|token| token.config == *config) {
+                    if token.secrets != secrets {
+                        tracing::info!(token = config.name, "the token was changed");
+                        token.secrets.clone_from(&secrets);
                     }
                 }
             }
@@ -159,6 +185,7 @@ impl Tokens {
         match kind {
             Kind::Gateway => &self.gateway,
             Kind::Operator => &self.operator,
+            Kind::Viewer => &self.viewer,
         }
     }
 }
@@ -168,19 +195,43 @@ fn bearer(header: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-fn read(file: &TokenFile) -> Result<Vec<u8>, TokenError> {
+fn read(token: &config::Token) -> Result<Vec<Vec<u8>>, TokenError> {
+    match &token.source {
+        TokenSource::File(path) => Ok(vec![read_file(&token.name, path)?]),
+        TokenSource::Env(variable) => read_lines(std::env::var(variable).ok().as_deref()).map_err(|why| {
+            TokenError::Variable { name: token.name.clone(), variable: variable.clone(), why }
+        }),
+    }
+}
+
+/// The tokens in a variable's text.
+fn read_lines(text: Option<&str>) -> Result<Vec<Vec<u8>>, String> {
+    let text = text.ok_or("is not set")?;
+    let lines: Vec<&[u8]> =
+        text.lines().map(|line| line.trim().as_bytes()).filter(|l| !l.is_empty()).collect();
+    if lines.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    for (index, line) in lines.iter().enumerate() {
+        if !is_fit(line) {
+            return Err(format!("has {} bytes in its line {}", line.len(), index + 1));
+        }
+    }
+    Ok(lines.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+fn is_fit(secret: &[u8]) -> bool {
+    (MIN_TOKEN_BYTES..=MAX_TOKEN_BYTES).contains(&secret.len()) && secret.iter().all(u8::is_ascii_graphic)
+}
+
+fn read_file(name: &str, path: &Path) -> Result<Vec<u8>, TokenError> {
     let mut bytes = Vec::new();
-    File::open(&file.file)
+    File::open(path)
         .and_then(|open| open.take(MAX_TOKEN_BYTES as u64 + 2).read_to_end(&mut bytes))
-        .map_err(|source| TokenError::Io { name: file.name.clone(), path: file.file.clone(), source })?;
+        .map_err(|source| TokenError::Io { name: name.to_owned(), path: path.to_owned(), source })?;
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
-    let fit = (MIN_TOKEN_BYTES..=MAX_TOKEN_BYTES).contains(&line.len());
-    if !fit || !line.iter().all(u8::is_ascii_graphic) {
-        return Err(TokenError::Unfit {
-            name: file.name.clone(),
-            path: file.file.clone(),
-            found: line.len(),
-        });
+    if !is_fit(line) {
+        return Err(TokenError::Unfit { name: name.to_owned(), path: path.to_owned(), found: line.len() });
     }
     Ok(line.to_vec())
 }
@@ -189,10 +240,39 @@ fn read(file: &TokenFile) -> Result<Vec<u8>, TokenError> {
 mod tests {
     use super::*;
 
-    fn token(folder: &std::path::Path, name: &str, text: &str) -> TokenFile {
+    fn token(folder: &Path, name: &str, text: &str) -> config::Token {
         let file = folder.join(name);
         std::fs::write(&file, text).unwrap();
-        TokenFile { name: name.to_owned(), file }
+        config::Token { name: name.to_owned(), source: TokenSource::File(file) }
+    }
+
+    fn load(gateway: &[config::Token], operator: &[config::Token]) -> Result<Tokens, TokenError> {
+        Tokens::load(&config::Tokens {
+            gateway: gateway.to_vec(),
+            operator: operator.to_vec(),
+            viewer: vec![],
+        })
+    }
+
+    #[test]
+    fn a_variable_holds_several_tokens_one_a_line_and_each_must_be_fit() {
+        let two = read_lines(Some("an-old-token-00001\n\n  a-new-token-000001 \n")).unwrap();
+        assert_eq!(two, [b"an-old-token-00001".to_vec(), b"a-new-token-000001".to_vec()]);
+        for (text, why) in [
+            (None, "not set"),
+            (Some(" \n"), "empty"),
+            (Some("an-old-token-00001\nshort"), "5 bytes in its line 2"),
+        ] {
+            let error = read_lines(text).unwrap_err();
+            assert!(error.contains(why) && !error.contains("short"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named_with_the_cure() {
+        let source = TokenSource::Env("WEIR_TEST_NOT_SET".to_owned());
+        let error = load(&[config::Token { name: "fleet".to_owned(), source }], &[]).unwrap_err().to_string();
+        assert!(error.contains("WEIR_TEST_NOT_SET is not set") && error.contains("secrets"), "{error}");
     }
 
     #[test]
@@ -200,7 +280,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gateway = token(folder.path(), "fleet", "gateway-token-0001\n");
         let operator = token(folder.path(), "alice", "operator-token-001\n");
-        let tokens = Tokens::load(&[gateway], &[operator]).unwrap();
+        let tokens = load(&[gateway], &[operator]).unwrap();
         let sent = Some(b"Bearer operator-token-001".as_slice());
         assert_eq!(tokens.judge(Kind::Operator, sent), Verdict::Allowed("alice".to_owned()));
         assert_eq!(tokens.judge(Kind::Gateway, sent), Verdict::Wrong);
@@ -213,7 +293,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let old = token(folder.path(), "old", "an-old-token-00001");
         let new = token(folder.path(), "new", "a-new-token-000001");
-        let tokens = Tokens::load(&[], &[old, new]).unwrap();
+        let tokens = load(&[], &[old, new]).unwrap();
         for (sent, name) in [("bearer an-old-token-00001", "old"), ("Bearer a-new-token-000001", "new")] {
             let verdict = tokens.judge(Kind::Operator, Some(sent.as_bytes()));
             assert_eq!(verdict, Verdict::Allowed(name.to_owned()));
@@ -224,11 +304,12 @@ mod tests {
     fn a_changed_file_counts_and_a_lost_one_keeps_its_token() {
         let folder = tempfile::tempdir().unwrap();
         let file = token(folder.path(), "fleet", "gateway-token-0001");
-        let tokens = Tokens::load(std::slice::from_ref(&file), &[]).unwrap();
-        std::fs::write(&file.file, "gateway-token-0002").unwrap();
+        let path = folder.path().join("fleet");
+        let tokens = load(std::slice::from_ref(&file), &[]).unwrap();
+        std::fs::write(&path, "gateway-token-0002").unwrap();
         tokens.read_again();
         assert_eq!(tokens.judge(Kind::Gateway, Some(b"Bearer gateway-token-0001")), Verdict::Wrong);
-        std::fs::remove_file(&file.file).unwrap();
+        std::fs::remove_file(&path).unwrap();
         tokens.read_again();
         let verdict = tokens.judge(Kind::Gateway, Some(b"Bearer gateway-token-0002"));
         assert_eq!(verdict, Verdict::Allowed("fleet".to_owned()));
@@ -238,9 +319,10 @@ mod tests {
     async fn a_token_file_that_hangs_stops_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let file = token(folder.path(), "fleet", "gateway-token-0001\n");
-        let tokens = Arc::new(Tokens::load(std::slice::from_ref(&file), &[]).unwrap());
-        std::fs::remove_file(&file.file).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(&file.file).status().unwrap().success());
+        let path = folder.path().join("fleet");
+        let tokens = Arc::new(load(std::slice::from_ref(&file), &[]).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         let follows = tokio::spawn(Arc::clone(&tokens).follow_files());
         tokio::task::yield_now().await;
         tokio::time::advance(POLL).await;
@@ -250,17 +332,18 @@ mod tests {
         assert_eq!(tokens.judge(Kind::Gateway, sent), Verdict::Allowed("fleet".to_owned()));
         follows.abort();
         // A reader that hangs finds its end, one that comes later finds no file.
-        let writer = std::fs::OpenOptions::new().read(true).write(true).open(&file.file).unwrap();
-        std::fs::remove_file(&file.file).unwrap();
+        let writer = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         drop(writer);
     }
 
     #[test]
     fn a_short_or_missing_token_is_refused_by_name_and_never_shown() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Tokens::load(&[token(folder.path(), "fleet", "short")], &[]).unwrap_err().to_string();
+        let error = load(&[token(folder.path(), "fleet", "short")], &[]).unwrap_err().to_string();
         assert!(error.contains("fleet") && error.contains("openssl") && !error.contains("short"), "{error}");
-        let missing = TokenFile { name: "gone".to_owned(), file: folder.path().join("none") };
-        assert!(Tokens::load(&[missing], &[]).is_err());
+        let missing =
+            config::Token { name: "gone".to_owned(), source: TokenSource::File(folder.path().join("none")) };
+        assert!(load(&[missing], &[]).is_err());
     }
 }

@@ -25,6 +25,7 @@ fn unauthorized(kind: Kind, error: &str) -> ApiError {
     let cure = match kind {
         Kind::Gateway => "set `token_file` in the gateway's control section to a file with a gateway token",
         Kind::Operator => "give an operator token by --token-file or CONTROL_TOKEN",
+        Kind::Viewer => "give a viewer or operator token by --token-file or CONTROL_TOKEN",
     };
     ApiError::new(StatusCode::UNAUTHORIZED, error, cure)
 }

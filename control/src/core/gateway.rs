@@ -122,6 +122,9 @@ impl Gateway {
             state: clean(&status.state),
             goodbye: status.goodbye,
             build: clean(&status.build),
+            zone: clean(&status.zone),
+            config_version: clean(&status.config_version),
+            clusters: BTreeMap::new(),
             routes: BTreeMap::new(),
         };
         for (name, route) in &status.routes {
@@ -168,6 +171,7 @@ fn bounded(route: &RouteStatus, settings: &RouteSettings) -> RouteStatus {
         source: route.source,
         version: clean(&route.version),
         age_seconds: route.age_seconds,
+        expires_seconds: route.expires_seconds,
     }
 }
 

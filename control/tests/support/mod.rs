@@ -128,7 +128,7 @@ impl Local {
         let drain = Drain::new();
         let (shared, _handles) = serve::begin(&config, recover, &drain).await?;
         serve::spawn_tasks(&shared);
-        let tokens = Tokens::load(&config.tokens.gateway, &config.tokens.operator)?;
+        let tokens = Tokens::load(&config.tokens)?;
         let target = Target::Here(Api::new(Arc::clone(&shared), Arc::new(tokens)));
         Ok(Self { target, shared, drain })
     }

@@ -75,6 +75,9 @@ pub fn status(process: &Process, goodbye: bool) -> GatewayStatus {
         state: process.state().as_str().to_owned(),
         goodbye,
         build: env!("CARGO_PKG_VERSION").to_owned(),
+        zone: process.zone.clone(),
+        config_version: String::new(),
+        clusters: BTreeMap::new(),
         routes: managed.map(|split| (split.route.to_string(), route_status(split))).collect(),
     }
 }
@@ -89,6 +92,7 @@ fn route_status(split: &Split) -> RouteStatus {
         source: split.source,
         version: split.version.to_string(),
         age_seconds: age.as_secs(),
+        expires_seconds: None,
     }
 }
 
