@@ -8,6 +8,7 @@
 pub mod adoption;
 pub mod change;
 pub mod counters;
+pub mod event;
 pub mod fence;
 pub mod fleet;
 #[cfg(test)]
