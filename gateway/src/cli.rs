@@ -20,7 +20,7 @@ const MAX_CONCURRENCY: usize = 256;
 /// Exit codes: 0 drained and done; 64 wrong usage; 78 the configuration is refused; 70 a part of the gateway died;
 /// 71 an address could not be bound.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version)]
+#[command(name = "gateway", version = build_info::VERSION)]
 pub struct Cli {
     /// Configuration file, YAML or JSON. Without it the text in GATEWAY_CONFIG is taken.
     #[arg(short, long, value_name = "FILE")]

@@ -33,7 +33,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Weights, gateways and routes of Weir.
 #[derive(Debug, Parser)]
-#[command(name = "control", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "control", version = build_info::VERSION, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,

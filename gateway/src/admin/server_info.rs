@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The commit this was built from; `0` when the build did not say.
 fn sha() -> &'static str {
-    option_env!("WEIR_GIT_SHA").unwrap_or("0")
+    build_info::COMMIT.unwrap_or("0")
 }
 
 /// Major, minor and patch of this build.

@@ -118,7 +118,7 @@ Exit codes: 0 stopped by a signal; 1 cannot listen or register; 2 the command li
 
 /// Open-loop load generator, split checker, and a backend with faults on request.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "loadtest", version = build_info::VERSION, about, after_help = EXIT_CODES, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
