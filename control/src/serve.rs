@@ -4,19 +4,17 @@
 //! waits, exit. It must never answer a request before the epoch of this start is on disk, or the disk has refused it.
 //! Next: `shared.rs`.
 
-use crate::api::{Api, Peer};
+use crate::api::Api;
 use crate::app_mesh;
 use crate::core::{Core, Now};
+use crate::port::{DRAIN, accept};
 use crate::settings;
 use crate::shared::{Follower, LOWERING_PATIENCE, Shared, StatusReader};
 use crate::state::file::{StateError, StateFile};
 use crate::state::store::Store;
 use crate::tokens::{TokenError, Tokens};
 use gateway_config::Diagnostics;
-use gateway_config::control_config::{ControlConfig, StateConfig, read_control};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
+use gateway_config::control_config::{ControlConfig, StateConfig, Tls, read_control};
 use lifecycle::drain::{Drain, DrainWatch};
 use lifecycle::signals;
 use std::collections::BTreeMap;
@@ -24,25 +22,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tls::{ServerCertificate, TlsError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tower::ServiceExt;
-
-/// Connections at once: a fleet of the largest size holds two each, and people come beside it.
-const MAX_CONNECTIONS: usize = 2_560;
-/// HTTP/2 streams at once per connection: a gateway has one held request and its reports.
-const MAX_STREAMS: u32 = 100;
-/// From the first byte of a head to its last.
-const HEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// HTTP/2 pings, so that a vanished gateway frees its connection.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// Unanswered pings close the connection after so long.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long answers may take to leave after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why control does not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +40,9 @@ pub enum ServeError {
     /// A token is not good.
     #[error("{0}")]
     Token(#[from] TokenError),
+    /// The certificate of the port is not good.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// Open to the network without tokens.
     #[error(
         "listen: {address} can be reached from other machines, but {missing} tokens are not configured; add \
@@ -100,6 +87,7 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     let config = read_control(&options.config)?;
     check_exposure(&config)?;
     let tokens = Arc::new(Tokens::load(&config.tokens)?);
+    let certificate = certificate(&config)?;
     let drain = Drain::new();
     // The socket first: a start that comes to nothing must not use up an epoch. Nobody is answered before `accept`.
     let listener = bind(config.listen).await?;
@@ -108,12 +96,16 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     // On stdout, and first: whoever started control on port 0 reads the port here.
     let mut out = std::io::stdout().lock();
     // A closed stdout is no reason not to serve.
-    let _ = writeln!(out, "control listens on http://{address}").and_then(|()| out.flush());
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let _ = writeln!(out, "control listens on {scheme}://{address}").and_then(|()| out.flush());
     drop(out);
     tracing::info!(%address, "listening");
     let mut signals = signals::shutdown().map_err(ServeError::Signals)?;
     let lost = watch_tasks(spawn_tasks(&shared), drain.clone());
     tokio::spawn(Arc::clone(&tokens).follow_files());
+    if let Some(certificate) = &certificate {
+        tokio::spawn(Arc::clone(certificate).follow_files());
+    }
     let stop = drain.clone();
     tokio::spawn(async move {
         signals.recv().await;
@@ -123,7 +115,8 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
         signals.recv().await;
         stop.close();
     });
-    accept(&listener, &Api::new(Arc::clone(&shared), tokens), &drain.watch()).await;
+    let api = Api::new(Arc::clone(&shared), tokens);
+    accept(&listener, &api, certificate.as_ref(), &drain.watch()).await;
     let followers = async {
         for follower in handles {
             // A panic was told by the panic hook, and there is nothing left to clean up.
@@ -166,6 +159,11 @@ pub fn watch_tasks(
         }
         fault.then_some(name)
     })
+}
+
+fn certificate(config: &ControlConfig) -> Result<Option<Arc<ServerCertificate>>, TlsError> {
+    let load = |tls: &Tls| ServerCertificate::load(&tls.certificate_file, &tls.private_key_file);
+    config.tls.as_ref().map(load).transpose()
 }
 
 fn check_exposure(config: &ControlConfig) -> Result<(), ServeError> {
@@ -265,85 +263,6 @@ async fn resume_when_asked(handle: app_mesh::SyncHandle, mut again: watch::Recei
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
-}
-
-/// Serves connections until the drain, then until they are done or its deadline has passed.
-pub async fn accept(listener: &TcpListener, api: &Api, drain: &DrainWatch) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = drain.draining() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, mostly: without a pause this loop would spin.
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tracing::warn!(%peer, "over {MAX_CONNECTIONS} connections");
-            continue;
-        };
-        let (api, drain) = (api.clone(), drain.clone());
-        tokio::spawn(async move {
-            connection(stream, peer, api, drain).await;
-            drop(permit);
-        });
-    }
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    tokio::select! {
-        _ = permits.acquire_many(all) => {}
-        () = tokio::time::sleep(DRAIN) => tracing::warn!("connections were cut at the end of the drain"),
-        () = drain.closed() => {}
-    }
-}
-
-async fn connection(stream: TcpStream, peer: SocketAddr, api: Api, drain: DrainWatch) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "set_nodelay");
-    }
-    let asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&asked);
-    let service = api.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-        asks.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(Peer(peer));
-        request
-    });
-    // Before the first byte no timer of the server runs.
-    let silent = async {
-        tokio::time::sleep(HEADER_PATIENCE).await;
-        if asked.load(Ordering::Relaxed) {
-            std::future::pending().await
-        }
-    };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = silent => {
-            tracing::debug!(%peer, "a connection without a request");
-            return;
-        }
-        () = drain.draining() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "connection");
-    }
 }
 
 /// The id of this start: 40 random bits, in the letters that a version_info may hold.

@@ -304,7 +304,7 @@ async fn a_connection_that_never_asks_is_closed_and_one_that_asked_is_not() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let watch = control.drain.watch();
-    tokio::spawn(async move { control::serve::accept(&listener, &api, &watch).await });
+    tokio::spawn(async move { control::port::accept(&listener, &api, None, &watch).await });
     let mut asks = tokio::net::TcpStream::connect(address).await.unwrap();
     let text =
         "POST /v3/discovery:routes HTTP/1.1\r\nhost: a\r\nprefer: wait=25\r\ncontent-length: 2\r\n\r\n{}";

@@ -10,22 +10,42 @@ use crate::tokens::{Kind, Tokens, Verdict};
 use http::{StatusCode, header, request::Parts};
 use std::net::IpAddr;
 
-/// Lets a request in, with the name of its token, or refuses it.
+/// Lets a request in, with the name of its token, or refuses it. Whoever may change may also read.
 pub fn admit(tokens: &Tokens, kind: Kind, parts: &Parts) -> Result<Option<String>, ApiError> {
     let authorization = parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    match tokens.judge(kind, authorization) {
-        Verdict::Allowed(name) => Ok(Some(name)),
+    let owner = if kind == Kind::Viewer { Kind::Operator } else { kind };
+    let verdict = tokens.judge(owner, authorization);
+    if let Verdict::Allowed(name) = verdict {
+        return Ok(Some(name));
+    }
+    if let Verdict::Allowed(name) = tokens.judge(Kind::Viewer, authorization) {
+        return if kind == Kind::Viewer { Ok(Some(name)) } else { Err(reads_only(kind, &name)) };
+    }
+    match verdict {
         Verdict::Open => open_to_loopback(kind, parts).map(|()| None),
         Verdict::Missing => Err(unauthorized(kind, "a token is needed here")),
-        Verdict::Wrong => Err(unauthorized(kind, "the token is not known here")),
+        Verdict::Allowed(_) | Verdict::Wrong => Err(unauthorized(kind, "the token is not known here")),
     }
+}
+
+fn reads_only(kind: Kind, name: &str) -> ApiError {
+    let cure = match kind {
+        Kind::Gateway => "give the gateway a gateway token",
+        Kind::Operator | Kind::Viewer => {
+            "give an operator token by --token-file, --token-env or CONTROL_TOKEN"
+        }
+    };
+    let error = format!("the token `{name}` is a viewer's: it reads and changes nothing");
+    ApiError::new(StatusCode::FORBIDDEN, error, cure)
 }
 
 fn unauthorized(kind: Kind, error: &str) -> ApiError {
     let cure = match kind {
-        Kind::Gateway => "set `token_file` in the gateway's control section to a file with a gateway token",
-        Kind::Operator => "give an operator token by --token-file or CONTROL_TOKEN",
-        Kind::Viewer => "give a viewer or operator token by --token-file or CONTROL_TOKEN",
+        Kind::Gateway => {
+            "give the gateway a gateway token: GATEWAY_TOKEN, or `token_file` in its control section"
+        }
+        Kind::Operator => "give an operator token by --token-file, --token-env or CONTROL_TOKEN",
+        Kind::Viewer => "give a viewer or operator token by --token-file, --token-env or CONTROL_TOKEN",
     };
     ApiError::new(StatusCode::UNAUTHORIZED, error, cure)
 }

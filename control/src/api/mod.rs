@@ -85,7 +85,7 @@ impl Api {
         let (parts, body) = request.into_parts();
         let segments = segments(parts.uri.path())?;
         let words: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let token = match area(&words) {
+        let token = match area(&parts.method, &words) {
             Area::Open => None,
             Area::Of(kind) => guard::admit(&self.tokens, kind, &parts)
                 .inspect_err(|_| self.shared.metrics.unauthorized.inc())?,
@@ -104,10 +104,12 @@ impl Api {
     }
 }
 
-fn area(segments: &[&str]) -> Area {
+fn area(method: &Method, segments: &[&str]) -> Area {
     match segments {
         ["healthz" | "metrics"] | [] => Area::Open,
         ["v1", "gateways", _, "report"] => Area::Of(Kind::Gateway),
+        // Nothing under /v1 changes by a GET.
+        ["v1", ..] if matches!(*method, Method::GET | Method::HEAD) => Area::Of(Kind::Viewer),
         ["v1", ..] => Area::Of(Kind::Operator),
         _ => Area::Of(Kind::Gateway),
     }
