@@ -16,6 +16,6 @@ pub struct Event {
     pub gateway: Option<String>,
     /// One sentence for people.
     pub text: String,
-    /// When, in milliseconds since 1970.
-    pub unix_ms: i64,
+    /// When: RFC 3339, UTC.
+    pub at: String,
 }
