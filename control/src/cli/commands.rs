@@ -32,11 +32,12 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Serve { config, recover, log_level, log_json } => {
             return super::serve(Options { config, recover }, &log_level, log_json).await;
         }
+        Command::Init { what } => return super::init::run(what, json),
         command => command,
     };
     let session = Session { client: Client::new(&cli.global.url, cli.global.token_file.as_ref())?, json };
     match command {
-        Command::Serve { .. } => Ok(EXIT_ERROR),
+        Command::Serve { .. } | Command::Init { .. } => Ok(EXIT_ERROR),
         Command::Get { route, watch } => session.get(route.as_deref(), watch).await,
         Command::SetWeight { words, change, force } => session.set_weight(&words, &change, force).await,
         Command::Rollback { route, change } => {

@@ -5,6 +5,7 @@
 
 mod client;
 mod commands;
+mod init;
 mod show;
 
 use crate::serve;
@@ -82,6 +83,11 @@ enum Command {
         /// One JSON object per log line.
         #[arg(long)]
         log_json: bool,
+    },
+    /// Write files to begin with, with your names in them.
+    Init {
+        #[command(subcommand)]
+        what: init::Init,
     },
     /// Show weights, gateways, requests, errors and latency.
     Get {
