@@ -120,6 +120,22 @@ impl Error {
             Self::Other { retriable, .. } => *retriable,
         }
     }
+
+    /// Whether a call that changes something may have been carried out, or will be, though this is its answer.
+    pub fn may_have_happened(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Unreachable { .. } => true,
+            Self::NotFound { .. } | Self::AccessDenied { .. } | Self::Throttled { .. } => false,
+            // A failure inside the service, or an answer that cannot be read.
+            Self::Other { retriable, .. } => *retriable,
+        }
+    }
+
+    /// Whether the service cannot be asked from here at all: no permission, or no way to it. Another source is then
+    /// worth asking; after a throttle or a failure of the service it is not, for the last answer is still good.
+    pub fn is_shut_out(&self) -> bool {
+        matches!(self, Self::AccessDenied { .. } | Self::Timeout { .. } | Self::Unreachable { .. })
+    }
 }
 
 /// One call: which operation, and what it asks for. Makes every error of it.
@@ -231,7 +247,12 @@ enum Refusal {
 
 impl Refusal {
     fn of(status: u16, code: &str) -> Self {
-        const THROTTLED: &[&str] = &["RequestLimitExceeded", "LimitExceededException", "SlowDown"];
+        const THROTTLED: &[&str] = &[
+            "LimitExceededException",
+            "ProvisionedThroughputExceededException",
+            "RequestLimitExceeded",
+            "SlowDown",
+        ];
         const DENIED: &[&str] = &[
             "ExpiredToken",
             "ExpiredTokenException",

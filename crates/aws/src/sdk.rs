@@ -24,8 +24,12 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Asking the EC2 instance for its region; there is no answer outside EC2, and silence on some networks.
 const INSTANCE_REGION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The variables that redirect a service that we use.
-const ENDPOINT_VARIABLES: &[&str] =
-    &["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SERVICEDISCOVERY", "AWS_ENDPOINT_URL_APP_MESH"];
+const ENDPOINT_VARIABLES: &[&str] = &[
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_SERVICEDISCOVERY",
+    "AWS_ENDPOINT_URL_APP_MESH",
+    "AWS_ENDPOINT_URL_DYNAMODB",
+];
 
 /// Where a client's settings come from.
 #[derive(Clone, Debug)]
