@@ -238,7 +238,8 @@ static ACCESS_LOG: Shape = Shape {
             "filter",
             Kind::Choice(&["all", "errors_and_canary"]),
             "all",
-            "Every request, or those with 5xx, a response flag or another target than the stable.",
+            "Every request, or those with 5xx, a response flag or another target than the stable. Where nothing is \
+             said and node.id is an App Mesh resource's name, it is errors_and_canary.",
         ),
     ],
     one_of: &[],

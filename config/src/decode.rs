@@ -244,8 +244,11 @@ fn upgrade_types(object: &Object<'_>, out: &mut Collector<'_>) -> Vec<String> {
 
 fn access_log(object: &Object<'_>) -> AccessLog {
     let format = if object.text("format") == "json" { AccessLogFormat::Json } else { AccessLogFormat::Text };
-    let errors_and_canary = object.text("filter") == "errors_and_canary";
-    let filter = if errors_and_canary { AccessLogFilter::ErrorsAndCanary } else { AccessLogFilter::All };
+    let filter = match object.text("filter").as_str() {
+        _ if !object.has("filter") => AccessLogFilter::Unsaid,
+        "errors_and_canary" => AccessLogFilter::ErrorsAndCanary,
+        _ => AccessLogFilter::All,
+    };
     AccessLog { path: object.text("path"), format, filter }
 }
 
@@ -268,6 +271,7 @@ fn circuit_breakers(object: &Object<'_>) -> CircuitBreakers {
         max_connections: thresholds.whole("max_connections"),
         max_pending_requests: thresholds.whole("max_pending_requests"),
         max_requests: thresholds.whole("max_requests"),
+        max_retries: thresholds.whole("max_retries"),
     }
 }
 

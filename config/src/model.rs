@@ -113,6 +113,9 @@ pub enum AccessLogFormat {
 /// Which requests are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLogFilter {
+    /// Nothing was said: every request, but under an App Mesh resource's name (`node.id`) errors and canary, since App
+    /// Mesh's image wrote no access log unless it was told to.
+    Unsaid,
     /// Every request.
     All,
     /// Status 5xx or a response flag, and requests answered by another target than the route's stable.
@@ -325,6 +328,8 @@ pub struct CircuitBreakers {
     pub max_pending_requests: u32,
     /// Requests in flight.
     pub max_requests: u32,
+    /// Retries in flight. Envoy's default 3.
+    pub max_retries: u32,
 }
 
 /// Where a cluster's endpoints come from.

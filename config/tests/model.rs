@@ -89,7 +89,7 @@ static_resources:
   - name: a
     connect_timeout: 12s
     lb_policy: LEAST_REQUEST
-    circuit_breakers: {thresholds: [{max_connections: 13, max_pending_requests: 14, max_requests: 15}]}
+    circuit_breakers: {thresholds: [{max_connections: 13, max_pending_requests: 14, max_requests: 15, max_retries: 16}]}
     discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 16}}]}}
   - name: b
     discovery:
@@ -159,7 +159,7 @@ fn full_routes() -> Vec<Route> {
 }
 
 fn default_breakers() -> CircuitBreakers {
-    CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024 }
+    CircuitBreakers { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
 }
 
 fn full_clusters() -> Vec<Cluster> {
@@ -173,6 +173,7 @@ fn full_clusters() -> Vec<Cluster> {
                 max_connections: 13,
                 max_pending_requests: 14,
                 max_requests: 15,
+                max_retries: 16,
             },
         },
         Cluster {
@@ -300,7 +301,7 @@ fn what_is_left_out_of_a_gateway_file_takes_its_default() {
             access_log: Some(AccessLog {
                 path: "/dev/stdout".to_owned(),
                 format: AccessLogFormat::Text,
-                filter: AccessLogFilter::All,
+                filter: AccessLogFilter::Unsaid,
             }),
             route_config: manager.route_config.clone(),
         }

@@ -3,8 +3,9 @@
 //! Owns names, defaults and precedence (flag, then variable, then default). It must never open a file.
 //! Next: `environment.rs`.
 
+use crate::commands::override_route::OverrideArgs;
 use crate::environment::Environment;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,9 +21,13 @@ const MAX_CONCURRENCY: usize = 256;
 /// Exit codes: 0 drained and done; 64 wrong usage; 78 the configuration is refused; 70 a part of the gateway died;
 /// 71 an address could not be bound.
 #[derive(Debug, Parser)]
-#[command(name = "gateway", version = build_info::VERSION)]
+#[command(name = "gateway", version = build_info::VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
-    /// Configuration file, YAML or JSON. Without it the text in GATEWAY_CONFIG is taken.
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Configuration file, YAML or JSON. Without it the text in GATEWAY_CONFIG is taken. Listeners that neither has
+    /// come from the control that GATEWAY_CONTROL names, with the token in GATEWAY_TOKEN.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// `validate` reads the configuration, prints every error and ends.
@@ -40,9 +45,16 @@ pub struct Cli {
     /// Write the log as JSON.
     #[arg(long)]
     pub log_json: bool,
-    /// Folder for the saved copy of the last weights; overrides `control.state_dir`.
+    /// Folder for the saved copy of control's last word; overrides `control.state_dir`.
     #[arg(long, value_name = "FOLDER")]
     pub state_dir: Option<String>,
+}
+
+/// What a running gateway is asked for.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Break glass: one target takes everything of a route for a time.
+    Override(OverrideArgs),
 }
 
 /// What to do.

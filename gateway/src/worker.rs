@@ -4,6 +4,7 @@
 //! Nothing here is ever borrowed across an await, and nothing is seen by another thread.
 //! Next: `listener.rs`, which feeds it connections.
 
+use crate::few_clients::Clients;
 use crate::process::Process;
 use crate::state::snapshot::Snapshot;
 use crate::state::swap::Reader;
@@ -49,6 +50,8 @@ pub struct Worker {
     pub drain: DrainWatch,
     /// Idle upstream connections.
     pub pools: Pools,
+    /// Whom its requests are taken to be from.
+    pub clients: Clients,
     /// Downstream connections of this worker, seen by the others when they decide whether to accept.
     pub connections: Arc<AtomicU32>,
     /// Requests in flight on this worker.
@@ -80,6 +83,7 @@ impl Worker {
             shard: Shard::worker(index),
             drain: process.drain.watch(),
             pools: Pools::default(),
+            clients: Clients::default(),
             connections,
             active_requests: Cell::new(0),
             closing: Cell::new(false),

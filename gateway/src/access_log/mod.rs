@@ -168,7 +168,7 @@ impl AccessLog {
 
     fn wants(&self, entry: &Entry<'_>) -> bool {
         match self.filter {
-            AccessLogFilter::All => true,
+            AccessLogFilter::All | AccessLogFilter::Unsaid => true,
             AccessLogFilter::ErrorsAndCanary => {
                 entry.status >= 500 || !entry.flags.is_empty() || entry.canary
             }

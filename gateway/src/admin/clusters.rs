@@ -36,6 +36,7 @@ fn text(snapshot: &Snapshot) -> String {
         line("default_priority::max_connections", &breakers.max_connections);
         line("default_priority::max_pending_requests", &breakers.max_pending_requests);
         line("default_priority::max_requests", &breakers.max_requests);
+        line("default_priority::max_retries", &breakers.max_retries);
         line("added_via_api", &false);
         let discovery = cluster.shared.discovery();
         if let Some(success) = discovery.last_success {
@@ -43,6 +44,10 @@ fn text(snapshot: &Snapshot) -> String {
         }
         if !discovery.error.is_empty() {
             line("discovery::error", &discovery.error.replace(['\r', '\n'], " "));
+        }
+        if !discovery.notice.is_empty() {
+            line("discovery::source", &discovery.source.as_str());
+            line("discovery::notice", &discovery.notice.replace(['\r', '\n'], " "));
         }
         for endpoint in cluster.endpoints.iter() {
             for (key, value) in lines(endpoint) {
@@ -91,6 +96,7 @@ fn status(cluster: &Cluster) -> Value {
             "max_connections": breakers.max_connections,
             "max_pending_requests": breakers.max_pending_requests,
             "max_requests": breakers.max_requests,
+            "max_retries": breakers.max_retries,
         }] },
         "observability_name": &*cluster.name,
     })

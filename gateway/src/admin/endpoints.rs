@@ -3,7 +3,7 @@
 //! Owns the list. A row that changes state must say so: the rule of `access.rs` hangs on it. Next: `pages.rs`.
 
 use super::reply::Reply;
-use super::{Admin, clusters, config_dump, logging, pages, server_info};
+use super::{Admin, clusters, config_dump, logging, overrides, pages, server_info};
 use crate::process::Process;
 use std::fmt::Write;
 
@@ -66,6 +66,10 @@ const RESOURCE: (&str, &str) = (
     "resource",
     "one part: bootstrap, static_clusters, static_listeners, static_route_configs or dynamic_route_configs",
 );
+const ROUTE: (&str, &str) = ("route", "the route's name");
+const TARGET: (&str, &str) = ("target", "who takes everything: a target's name, or `stable`");
+const FOR: (&str, &str) = ("for", "seconds, from 1 to 86400; 3600 when not said");
+const RELEASE: (&str, &str) = ("release", "end the override of the route now");
 const INCLUDE_EDS: (&str, &str) = ("include_eds", "with the endpoints of every cluster");
 
 /// Every path, in alphabetical order.
@@ -93,6 +97,18 @@ pub static ENDPOINTS: &[Endpoint] = &[
     read("/listeners", "listeners and the addresses they are bound to", &[FORMAT], pages::listeners),
     change("/logging", "show or change the level of the log", &[LEVEL, PATHS], logging::logging),
     read("/memory", "memory in use", &[], pages::memory),
+    change(
+        "/override",
+        "break glass: one target takes everything of a route, on this gateway, for a time",
+        &[ROUTE, TARGET, FOR, RELEASE],
+        overrides::change,
+    ),
+    read(
+        "/overrides",
+        "routes that can be overridden, and the overrides in force",
+        &[FORMAT],
+        overrides::list,
+    ),
     change("/quitquitquit", "end the process", &[], pages::quit),
     read("/ready", "state; 200 if LIVE, otherwise 503", &[], server_info::ready),
     change("/reopen_logs", "open access logs anew by their names", &[], pages::reopen_logs),

@@ -10,6 +10,7 @@ mod config_dump;
 mod endpoints;
 mod envoy_json;
 mod logging;
+mod overrides;
 mod pages;
 mod query;
 mod reply;

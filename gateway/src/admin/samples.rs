@@ -4,11 +4,12 @@
 //! `../stats/render.rs`, how they are printed.
 
 use super::server_info::version_number;
+use crate::cluster::DiscoverySource;
 use crate::process::{Process, ServerState};
 use crate::state::snapshot::{Snapshot, Split};
 use crate::stats::cells::Scope;
 use crate::stats::names::{ListenerStat, ServerStat};
-use crate::stats::render::collect::{self, target_naming};
+use crate::stats::render::collect::{self, LISTENER_LABEL, target_naming};
 use crate::stats::render::{Sample, Value};
 use gateway_config::model::Discovery;
 use gateway_config::wire::WeightSource;
@@ -94,9 +95,17 @@ fn listener_http(snapshot: &Snapshot, out: &mut Vec<Sample>) {
     let managers = &snapshot.routes.listeners;
     for manager in managers {
         let alone = managers.iter().filter(|m| Arc::ptr_eq(&m.stats, &manager.stats)).count() == 1;
+        let listener = &manager.listener_stats;
         if alone {
-            out.extend(collect::listener_http(&manager.listener_stats.name, &manager.stats));
+            out.extend(collect::listener_http(&listener.name, &manager.stats));
         }
+        out.push(Sample {
+            name: format!("gateway.listener.{}.few_client_addresses", listener.name),
+            family: "gateway.listener.few_client_addresses".to_owned(),
+            labels: vec![(LISTENER_LABEL, listener.name.clone())],
+            value: Value::Gauge(listener.clients.few().len() as u64),
+            used: true,
+        });
     }
 }
 
@@ -118,6 +127,15 @@ fn routes(snapshot: &Snapshot, out: &mut Vec<Sample>) {
             family: "gateway.route.weight_source".to_owned(),
             labels: vec![("route", split.route.to_string()), ("source", source.to_owned())],
             value: Value::Gauge(1),
+            used: true,
+        });
+        let left = split.ends_in(tokio::time::Instant::now().into_std()).unwrap_or_default();
+        out.push(Sample {
+            name: format!("gateway.route.{}.override_seconds_left", split.route),
+            family: "gateway.route.override_seconds_left".to_owned(),
+            labels: vec![("route", split.route.to_string())],
+            // The last second counts as one: 0 means that there is no override.
+            value: Value::Gauge(left.as_secs() + u64::from(left.subsec_nanos() > 0)),
             used: true,
         });
     }
@@ -178,6 +196,16 @@ fn discovery(process: &Process, snapshot: &Snapshot, out: &mut Vec<Sample>) {
             value: Value::Fraction((since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0),
             used: true,
         });
+        if matches!(cluster.config.discovery, Discovery::CloudMap(_)) {
+            let fallen_back = cluster.shared.discovery().source == DiscoverySource::Dns;
+            out.push(Sample {
+                name: format!("gateway.discovery.{}.dns_fallback", cluster.name),
+                family: "gateway.discovery.dns_fallback".to_owned(),
+                labels: vec![("cluster", cluster.name.to_string())],
+                value: Value::Gauge(u64::from(fallen_back)),
+                used: true,
+            });
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! at bodies or pick a route. Next: `attempt.rs`.
 
 use crate::error::Failure;
+use crate::few_clients::Seen;
 use crate::router::Route;
 use crate::worker::Worker;
 use gateway_config::model::HttpConnectionManager;
@@ -115,13 +116,13 @@ fn remove_nominated(fields: &mut Fields) {
     }
 }
 
-/// Stamps a request on its way in: who sent it, over what, under which id.
+/// Stamps a request on its way in: who sent it, over what, under which id. Whom it was taken to be from.
 pub fn stamp_request(
     head: &mut RequestHead,
     config: &HttpConnectionManager,
     peer: SocketAddr,
     worker: &Worker,
-) {
+) -> Seen {
     let fields = &mut head.fields;
     // One pass over the names finds nothing in nearly every request.
     if fields.iter().any(|(name, _)| name.starts_with("x-envoy-")) {
@@ -130,6 +131,7 @@ pub fn stamp_request(
     fields.join("accept", b",");
     let hops = config.xff_num_trusted_hops;
     let external = external_address(fields, hops, peer.ip());
+    let forwarded = config.use_remote_address && fields.contains("x-forwarded-for");
     if config.use_remote_address {
         with_text(peer.ip(), |text| fields.append_to("x-forwarded-for", b",", text));
     }
@@ -146,6 +148,7 @@ pub fn stamp_request(
     if config.use_remote_address || !fields.contains("x-request-id") {
         fields.set("x-request-id", &worker.with_rng(uuid4));
     }
+    Seen::of(external, peer.ip(), forwarded)
 }
 
 /// The client as the trusted proxies in front saw it (Envoy: `xff_num_trusted_hops`).

@@ -1,11 +1,13 @@
 //! Endpoints by Cloud Map's API: the revision often, everything now and then.
 //!
 //! Owns the rhythm of calls: a revision call costs little and says whether somebody came or went; a change of
-//! health does not move it, so a full call follows at the latest after `full_poll`. It must never turn an error
-//! into "nobody". Next: `file.rs`.
+//! health does not move it, so a full call follows at the latest after `full_poll`. Where the API is shut off, DNS is
+//! asked meanwhile. It must never turn an error into "nobody". Next: `fallback.rs`.
 
 use super::backoff::{Backoff, jitter};
-use super::membership::{Answer, Found, acceptable};
+use super::fallback;
+use super::membership::{Answer, Found, Told, acceptable};
+use crate::cluster::DiscoverySource;
 use aws::cloud_map::{CloudMap, Discovered, Query};
 use gateway_config::model::CloudMapDiscovery;
 use std::net::SocketAddr;
@@ -16,9 +18,14 @@ use tokio::sync::mpsc::Sender;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait after failed calls: the quota is the whole account's.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Calls in a row for which the API was shut off before DNS is asked: one may be a moment's trouble, and a start must not
+/// wait until LIVE is due.
+const TRIES: u32 = 3;
+/// Longest time between two calls of an API that is shut off: a permission that was added is found out within it.
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Asks for ever, until nobody listens.
-pub async fn ask(config: CloudMapDiscovery, tell: Sender<Answer>) {
+pub async fn ask(config: CloudMapDiscovery, tell: Sender<Told>) {
     let client = CloudMap::from_env().await;
     let query = Query {
         namespace_name: config.namespace_name.clone(),
@@ -26,14 +33,32 @@ pub async fn ask(config: CloudMapDiscovery, tell: Sender<Answer>) {
         attributes: config.attributes.clone(),
     };
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let (mut shut_out, mut known) = (0u32, Vec::new());
     loop {
-        let called = client.discover(&query).await;
+        let mut called = client.discover(&query).await;
+        shut_out = if called.as_ref().is_err_and(aws::Error::is_shut_out) { shut_out + 1 } else { 0 };
+        if shut_out >= TRIES
+            && let (Err(error), Some(dns)) = (&called, &config.dns_fallback)
+        {
+            let notice = format!("{} is asked in DNS instead of Cloud Map's API: {error}", dns.hostname);
+            tracing::warn!("{notice}");
+            let again = answers_again(&client, &query, config.full_poll);
+            match fallback::until(again, dns.clone(), known.clone(), notice, &tell).await {
+                Some(found) => called = Ok(found),
+                None => return,
+            }
+            shut_out = 0;
+            tracing::info!(name = dns.hostname, "Cloud Map's API answers again and is asked instead of DNS");
+        }
         let answer = match &called {
             Ok(found) => judge(found, &config),
             Err(error @ aws::Error::NotFound { .. }) => Answer::Nobody(error.to_string()),
             Err(error) => Answer::Failed(error.to_string()),
         };
-        if tell.send(answer).await.is_err() {
+        if let Answer::Found(found) = &answer {
+            known = found.iter().map(|found| found.address).collect();
+        }
+        if tell.send(Told::by(DiscoverySource::Api, answer)).await.is_err() {
             return;
         }
         match called {
@@ -47,6 +72,19 @@ pub async fn ask(config: CloudMapDiscovery, tell: Sender<Answer>) {
                 tokio::time::sleep(jitter(config.revision_poll, &mut rand::rng())).await;
             }
             Err(_) => tokio::time::sleep(backoff.next(&mut rand::rng())).await,
+        }
+    }
+}
+
+/// Asks an API that is shut off now and then, until it answers. An API that does not know the service is of no more
+/// use than one that does not answer, as long as DNS knows it.
+async fn answers_again(client: &CloudMap, query: &Query, full_poll: Duration) -> Discovered {
+    let mut backoff = Backoff::new(full_poll, LONGEST_RETRY.max(full_poll));
+    loop {
+        tokio::time::sleep(backoff.next(&mut rand::rng())).await;
+        match client.discover(query).await {
+            Ok(found) => return found,
+            Err(error) => tracing::debug!(%error, "Cloud Map's API is still shut off"),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! Next: `cloud_map.rs`.
 
 use super::backoff::{Backoff, jitter};
-use super::membership::{Answer, Found, acceptable};
+use super::membership::{Answer, Found, Told, acceptable};
+use crate::cluster::DiscoverySource;
 use gateway_config::model::DnsDiscovery;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
@@ -19,14 +20,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Asks for ever, until nobody listens.
-pub async fn ask(config: DnsDiscovery, tell: Sender<Answer>) {
+pub async fn ask(config: DnsDiscovery, tell: Sender<Told>) {
+    let said = |answer| Told::by(DiscoverySource::Dns, answer);
     let mut backoff = Backoff::new(Duration::from_millis(200), config.max_refresh);
     let resolver = loop {
         match resolver(&config.resolvers) {
             Ok(resolver) => break resolver,
             // The system's file may not be there yet.
             Err(error) => {
-                if tell.send(Answer::Failed(format!("no resolver: {error}"))).await.is_err() {
+                if tell.send(said(Answer::Failed(format!("no resolver: {error}")))).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(backoff.next(&mut rand::rng())).await;
@@ -45,7 +47,7 @@ pub async fn ask(config: DnsDiscovery, tell: Sender<Answer>) {
             Answer::Nobody(_) => jitter(config.min_refresh.max(Duration::from_secs(1)), &mut rand::rng()),
             Answer::Failed(_) => backoff.next(&mut rand::rng()),
         };
-        if tell.send(answer).await.is_err() {
+        if tell.send(said(answer)).await.is_err() {
             return;
         }
         tokio::time::sleep(wait).await;

@@ -3,7 +3,7 @@
 //! Owns one keeper task per cluster, started and ended with the configuration. It must never give up what was good
 //! because an answer failed (the rules are in `membership.rs`). Next: `dns.rs` and `cloud_map.rs`, who answer.
 
-use super::membership::{Answer, Found, Membership};
+use super::membership::{Answer, Found, Membership, Told};
 use super::vital::Vital;
 use super::{cloud_map, dns};
 use crate::io::{ConnectFailure, dial};
@@ -101,11 +101,11 @@ async fn keep(store: Arc<Store>, config: Cluster, mut guard: Option<TaskGuard>) 
     probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            Some(answer) = answers.recv() => {
-                keeping.take(&answer);
+            Some(told) = answers.recv() => {
+                keeping.take(&told);
                 keeping.probe().await;
                 // Not before the probes: LIVE means that requests can be answered.
-                if !matches!(answer, Answer::Failed(_)) {
+                if !matches!(told.answer, Answer::Failed(_)) {
                     drop(guard.take());
                 }
             }
@@ -127,7 +127,7 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn take(&mut self, answer: &Answer) {
+    fn take(&mut self, told: &Told) {
         let now = Instant::now();
         let store = Arc::clone(&self.store);
         // With nobody there, all are published at once; until one accepts a connection other versions serve.
@@ -137,19 +137,19 @@ impl Keeping {
             endpoint.suspect.store(alone, Relaxed);
             endpoint
         };
-        let changed = self.members.take(now, answer, make);
-        self.note(now, answer);
+        let changed = self.members.take(now, &told.answer, make);
+        self.note(now, told);
         if changed {
             self.publish();
         }
     }
 
-    fn note(&self, now: Instant, answer: &Answer) {
+    fn note(&self, now: Instant, told: &Told) {
         let snapshot = self.store.snapshot();
         let Some(cluster) = snapshot.cluster(&self.config.name) else { return };
         let count = |stat| cluster.shared.stats.scope.inc(Shard::SHARED, stat);
         count(ClusterStat::UpdateAttempt);
-        let error = match answer {
+        let error = match &told.answer {
             Answer::Found(_) => {
                 count(ClusterStat::UpdateSuccess);
                 String::new()
@@ -166,10 +166,12 @@ impl Keeping {
         if !error.is_empty() && cluster.shared.discovery().error != error {
             tracing::warn!(cluster = self.config.name, %error, "discovery: the endpoints known so far are kept");
         }
-        let good = !matches!(answer, Answer::Failed(_));
+        let good = !matches!(told.answer, Answer::Failed(_));
         cluster.shared.note_discovery(|status| {
             status.error = error;
             status.answered |= good;
+            status.source = told.by;
+            status.notice.clone_from(&told.notice);
             if good {
                 status.last_success = Some(now);
             }

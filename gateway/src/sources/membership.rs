@@ -4,7 +4,7 @@
 //! said "nobody". Time and the outcome of probes are arguments. It must never publish anything itself.
 //! Next: `endpoints.rs`, which asks, probes and publishes.
 
-use crate::cluster::Endpoint;
+use crate::cluster::{DiscoverySource, Endpoint};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +32,24 @@ pub enum Answer {
     Nobody(String),
     /// No answer: what was good stays good.
     Failed(String),
+}
+
+/// An answer and who gave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What was said.
+    pub answer: Answer,
+    /// Who said it.
+    pub by: DiscoverySource,
+    /// What people should know of it; empty when all is well.
+    pub notice: String,
+}
+
+impl Told {
+    /// An answer of whom one would expect.
+    pub fn by(by: DiscoverySource, answer: Answer) -> Self {
+        Self { answer, by, notice: String::new() }
+    }
 }
 
 /// One cluster's members.

@@ -7,7 +7,7 @@ use gateway_config::model::Bootstrap;
 use gateway_config::wire::WeightSource;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// One change, applied whole or not at all.
 #[derive(Clone, Debug)]
@@ -30,6 +30,21 @@ pub enum Change {
         /// Whose word ends.
         source: WeightSource,
     },
+    /// Break glass: everything of a route goes to one target until a moment.
+    Override(Override),
+    /// Ends the overrides whose time is over at this moment.
+    EndOverrides(Instant),
+}
+
+/// A route's override. It wins over control and survives reloads; a restart ends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// Route name; every Route of that name is overridden.
+    pub route: String,
+    /// Takes everything.
+    pub target: String,
+    /// When it ends by itself.
+    pub until: Instant,
 }
 
 /// What a source wants a route to have.
@@ -80,7 +95,8 @@ pub enum Rejected {
     },
     /// A file takes a target away from a route whose weights do not come from files.
     #[error(
-        "the weights in force of route `{route}` do not fit this file: {why}; take the target to 0 first"
+        "the weights in force of route `{route}` do not fit this file: {why}; take the target to 0 first, or release \
+         the override that gives it everything"
     )]
     WeightsInForce {
         /// Route.

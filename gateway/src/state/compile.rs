@@ -8,7 +8,7 @@ use crate::access_log::AccessLogs;
 use crate::cluster::{Cluster, ClusterShared};
 use crate::router::{Route, RouteTarget, VirtualHosts};
 use crate::stats::registry::Registry;
-use gateway_config::model::{self, Bootstrap};
+use gateway_config::model::{self, AccessLogFilter, Bootstrap};
 use gateway_config::wire::WeightSource;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub fn routes(
     let mut splits = Vec::new();
     let mut listeners = Vec::new();
     for listener in &bootstrap.listeners {
-        listeners.push(Arc::new(manager(listener, bootstrap.control.is_some(), context, &mut splits)?));
+        listeners.push(Arc::new(manager(listener, bootstrap, context, &mut splits)?));
     }
     let tables = RouteTables { bootstrap: Arc::clone(bootstrap), updated: SystemTime::now(), listeners };
     Ok((tables, splits))
@@ -44,7 +44,7 @@ pub fn routes(
 
 fn manager(
     listener: &model::Listener,
-    has_control: bool,
+    bootstrap: &Bootstrap,
     context: &Context<'_>,
     splits: &mut Vec<Split>,
 ) -> Result<HttpManager, Rejected> {
@@ -53,18 +53,19 @@ fn manager(
     for host in &config.route_config.virtual_hosts {
         let mut compiled = Vec::with_capacity(host.routes.len());
         for route in &host.routes {
-            compiled.push(compile_route(route, has_control, context, splits)?);
+            compiled.push(compile_route(route, bootstrap.control.is_some(), context, splits)?);
         }
         virtual_hosts.add(&host.domains, compiled);
     }
-    let access_log =
-        match &config.access_log {
-            None => None,
-            Some(log) => Some(context.access_logs.open(log).map_err(|error| Rejected::AccessLog {
-                path: log.path.clone(),
-                reason: error.to_string(),
-            })?),
-        };
+    let access_log = match &config.access_log {
+        None => None,
+        Some(log) => Some(
+            context
+                .access_logs
+                .open(&filtered(log, &bootstrap.node))
+                .map_err(|error| Rejected::AccessLog { path: log.path.clone(), reason: error.to_string() })?,
+        ),
+    };
     Ok(HttpManager {
         listener: listener.name.clone(),
         address: listener.address,
@@ -74,6 +75,17 @@ fn manager(
         virtual_hosts,
         access_log,
     })
+}
+
+/// Where no filter was given, a task that still has App Mesh's variables is spared a line for each request.
+fn filtered(log: &model::AccessLog, node: &model::Node) -> model::AccessLog {
+    let mut parts = node.id.split('/');
+    let of_app_mesh = parts.next() == Some("mesh") && parts.count() >= 3;
+    let filter = match log.filter {
+        AccessLogFilter::Unsaid if of_app_mesh => AccessLogFilter::ErrorsAndCanary,
+        given => given,
+    };
+    model::AccessLog { filter, ..log.clone() }
 }
 
 /// A listener's address as Envoy writes it in a statistic (`0.0.0.0_9080`).
@@ -104,6 +116,7 @@ fn compile_route(
     };
     let mut compiled = Route::new(name, route.matches.clone(), target);
     compiled.timeout = limit(route.action.timeout);
+    compiled.retry = route.action.retry_policy.clone();
     compiled.prefix_rewrite = route.action.prefix_rewrite.clone();
     compiled.host_rewrite = route.action.host_rewrite_literal.clone();
     (compiled.override_header, compiled.target_header) = headers;
@@ -141,6 +154,7 @@ fn file_split(
         since: SystemTime::now(),
         health_aware: weighted.health_aware,
         managed,
+        until: None,
     })
 }
 
@@ -186,6 +200,7 @@ pub fn reweigh(split: &Split, wanted: &RouteWeights) -> Result<Split, Rejected> 
         since: wanted.since,
         health_aware: split.health_aware,
         managed: split.managed,
+        until: None,
     })
 }
 
@@ -277,6 +292,27 @@ mod tests {
         wanted.stable = Some("v9".to_owned());
         let rejected = reweigh(&splits[0], &wanted).unwrap_err().to_string();
         assert_eq!(rejected, "route `svc1` has no target `v9`; its targets are: v2, v1");
+    }
+
+    #[test]
+    fn an_access_log_without_a_filter_is_of_errors_and_canary_under_app_meshs_names_only() {
+        use AccessLogFilter::{All, ErrorsAndCanary, Unsaid};
+        let app_mesh = "mesh/m/virtualGateway/g";
+        for (node, said, wanted) in [
+            (app_mesh, Unsaid, ErrorsAndCanary),
+            (app_mesh, All, All),
+            ("gateway", Unsaid, Unsaid),
+            ("mesh/m", Unsaid, Unsaid),
+            ("gateway", ErrorsAndCanary, ErrorsAndCanary),
+        ] {
+            let log = model::AccessLog {
+                path: "/dev/null".to_owned(),
+                format: model::AccessLogFormat::Text,
+                filter: said,
+            };
+            let node = model::Node { id: node.to_owned(), cluster: String::new() };
+            assert_eq!(filtered(&log, &node).filter, wanted, "{node:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use gateway_config::model::{self, Bootstrap};
 use gateway_config::wire::WeightSource;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Position of a cluster in [`Snapshot::clusters`].
 pub type ClusterIndex = usize;
@@ -85,6 +85,8 @@ pub struct Split {
     pub health_aware: bool,
     /// Control may set the weights.
     pub managed: bool,
+    /// When these weights end by themselves: an override's end.
+    pub until: Option<Instant>,
 }
 
 /// One target of a split.
@@ -110,6 +112,11 @@ impl Split {
             version: String::new(),
             since: SystemTime::now(),
         })
+    }
+
+    /// Until these weights end by themselves; `None` unless they are an override's.
+    pub fn ends_in(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now))
     }
 }
 

@@ -4,7 +4,7 @@
 //! or refused and nothing is different. It must never be called on the request path.
 //! Next: `sources/`, who sends changes.
 
-use super::change::{Change, Rejected, RouteWeights};
+use super::change::{Change, Override, Rejected, RouteWeights};
 use super::compile::{self, Context};
 use super::snapshot::{ClusterIndex, Snapshot, Split};
 use super::swap::{Reader, Swap};
@@ -18,6 +18,7 @@ use gateway_config::wire::WeightSource;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
 /// What sources have said about the weights of one route; the strongest that applies is in force.
@@ -37,6 +38,8 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct Inner {
     layers: BTreeMap<String, Layers>,
+    /// When the override of a route ends; each has a word in its layers.
+    overrides: BTreeMap<String, Instant>,
     /// Splits with the weights of the file, same positions as the snapshot's.
     file_splits: Vec<Arc<Split>>,
 }
@@ -63,7 +66,7 @@ impl Store {
             splits: file_splits.clone().into(),
             clusters: clusters.into(),
         };
-        let inner = Mutex::new(Inner { layers: BTreeMap::new(), file_splits });
+        let inner = Mutex::new(Inner { file_splits, ..Inner::default() });
         let store = Self {
             swap: Swap::new(first),
             registry,
@@ -113,9 +116,14 @@ impl Store {
             Change::Endpoints { cluster, endpoints } => self.with_endpoints(&now, &cluster, endpoints)?,
             Change::Weights(routes) => with_weights(&now, &mut inner, routes)?,
             Change::ReleaseWeights { route, source } => {
-                if let Some(layers) = inner.layers.get_mut(&route) {
-                    layers.remove(&source);
-                }
+                release(&mut inner, &route, source);
+                with_layers(&now, &inner)?
+            }
+            Change::Override(wanted) => with_override(&now, &mut inner, wanted)?,
+            Change::EndOverrides(moment) => {
+                let over = inner.overrides.iter().filter(|(_, until)| **until <= moment);
+                let over: Vec<String> = over.map(|(route, _)| route.clone()).collect();
+                over.iter().for_each(|route| release(&mut inner, route, WeightSource::Override));
                 with_layers(&now, &inner)?
             }
         };
@@ -150,13 +158,15 @@ impl Store {
         let (routes, splits) = compile::routes(bootstrap, &context)?;
         let file_splits: Vec<_> = splits.into_iter().map(Arc::new).collect();
         still_fits(&file_splits, &inner.layers)?;
-        inner.layers.retain(|route, _| file_splits.iter().any(|split| *split.route == **route));
+        let stays = |route: &String| file_splits.iter().any(|split| *split.route == **route);
+        inner.layers.retain(|route, _| stays(route));
+        inner.overrides.retain(|route, _| stays(route));
         for stable in file_splits.iter().filter(|split| split.managed).filter_map(|s| s.all_to_stable()) {
             // A route that is new here does not start on the weights of a file while control was not asked.
             inner.layers.entry(stable.route.clone()).or_default().insert(stable.source, stable);
         }
-        let splits = layered(&file_splits, &inner.layers);
         inner.file_splits = file_splits;
+        let splits = layered(inner);
         for old in now.clusters.iter().filter(|old| !positions.contains_key(&*old.name)) {
             old.endpoints.iter().for_each(|e| e.gone.store(true, Relaxed));
         }
@@ -250,7 +260,8 @@ fn mark_gone(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) {
 fn fits_running_process(old: &Bootstrap, new: &Bootstrap) -> Result<(), Rejected> {
     let listeners =
         |b: &Bootstrap| -> Vec<_> { b.listeners.iter().map(|l| (l.name.clone(), l.address)).collect() };
-    if listeners(old) != listeners(new) {
+    // Without listeners nothing is bound yet: the first ones come from control.
+    if !old.listeners.is_empty() && listeners(old) != listeners(new) {
         let text = "listeners (names, addresses, order) cannot change while the gateway runs; \
                     start a new gateway task with this configuration";
         return Err(Rejected::NeedsRestart(text.to_owned()));
@@ -267,17 +278,46 @@ fn fits_running_process(old: &Bootstrap, new: &Bootstrap) -> Result<(), Rejected
     Ok(())
 }
 
-/// A file reload never changes the weights of a managed route: it may not take a target that has some.
+/// A file reload never changes weights that are not from files: it may not take a target that has some. Under an
+/// override control's word must fit as well, for it is in force when the override ends.
 fn still_fits(file_splits: &[Arc<Split>], layers: &BTreeMap<String, Layers>) -> Result<(), Rejected> {
-    for split in file_splits.iter().filter(|split| split.managed) {
-        let strongest = layers.get(&*split.route).and_then(|layers| layers.values().next());
-        if let Some(word) = strongest.filter(|word| word.source < WeightSource::Stable)
-            && let Err(why) = compile::reweigh(split, word)
-        {
-            return Err(Rejected::WeightsInForce { route: split.route.to_string(), why: why.to_string() });
+    for split in file_splits {
+        let words = || layers.get(&*split.route).into_iter().flat_map(|layers| layers.values());
+        let over = words().find(|word| word.source <= WeightSource::Override);
+        let under = words().find(|word| word.source > WeightSource::Override);
+        let under = under.filter(|word| split.managed && word.source < WeightSource::Stable);
+        for word in over.into_iter().chain(under) {
+            compile::reweigh(split, word).map_err(|why| Rejected::WeightsInForce {
+                route: split.route.to_string(),
+                why: why.to_string(),
+            })?;
         }
     }
     Ok(())
+}
+
+fn release(inner: &mut Inner, route: &str, source: WeightSource) {
+    if let Some(layers) = inner.layers.get_mut(route) {
+        layers.remove(&source);
+    }
+    if source == WeightSource::Override {
+        inner.overrides.remove(route);
+    }
+}
+
+fn with_override(now: &Snapshot, inner: &mut Inner, wanted: Override) -> Result<Snapshot, Rejected> {
+    let word = RouteWeights {
+        route: wanted.route.clone(),
+        weights: [(wanted.target, 1)].into(),
+        stable: None,
+        source: WeightSource::Override,
+        version: String::new(),
+        since: SystemTime::now(),
+    };
+    check(now, &word)?;
+    inner.layers.entry(wanted.route.clone()).or_default().insert(word.source, word);
+    inner.overrides.insert(wanted.route, wanted.until);
+    with_layers(now, inner)
 }
 
 fn with_weights(now: &Snapshot, inner: &mut Inner, routes: Vec<RouteWeights>) -> Result<Snapshot, Rejected> {
@@ -309,19 +349,28 @@ fn with_layers(now: &Snapshot, inner: &Inner) -> Result<Snapshot, Rejected> {
     Ok(Snapshot {
         generation: now.generation + 1,
         routes: Arc::clone(&now.routes),
-        splits: layered(&inner.file_splits, &inner.layers).into(),
+        splits: layered(inner).into(),
         clusters: Arc::clone(&now.clusters),
     })
 }
 
 /// The splits with the strongest word that fits each; a word that no longer fits a changed file is passed over.
-fn layered(file_splits: &[Arc<Split>], layers: &BTreeMap<String, Layers>) -> Vec<Arc<Split>> {
-    let effective = |split: &Arc<Split>| {
-        let words = layers.get(&*split.route).into_iter().flat_map(|layers| layers.values());
-        let mut fitting = words.filter_map(|word| compile::reweigh(split, word).ok());
-        fitting.next().map_or_else(|| Arc::clone(split), Arc::new)
+fn layered(inner: &Inner) -> Vec<Arc<Split>> {
+    inner.file_splits.iter().map(|split| effective(split, inner)).collect()
+}
+
+/// An override moves the weights only: which target is the stable one is said by whoever would be in force without it.
+fn effective(split: &Arc<Split>, inner: &Inner) -> Arc<Split> {
+    let words = || inner.layers.get(&*split.route).into_iter().flat_map(|layers| layers.values());
+    let below = words().filter(|word| word.source > WeightSource::Override);
+    let below = below.filter_map(|word| compile::reweigh(split, word).ok()).next();
+    let below = below.map_or_else(|| Arc::clone(split), Arc::new);
+    let above = words().filter(|word| word.source <= WeightSource::Override);
+    let Some(above) = above.filter_map(|word| compile::reweigh(&below, word).ok()).next() else {
+        return below;
     };
-    file_splits.iter().map(effective).collect()
+    let until = inner.overrides.get(&*split.route).copied();
+    Arc::new(Split { until: until.filter(|_| above.source == WeightSource::Override), ..above })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::cells::{Histogram, Scope};
 use super::names::{ClusterStat, HttpStat, ListenerStat, ServerStat, TargetStat};
+use crate::few_clients::Verdict;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,6 +53,8 @@ pub struct ListenerStats {
     pub name: String,
     /// Counters and gauges.
     pub scope: Scope<ListenerStat>,
+    /// Whether a load balancer is taken for its clients.
+    pub clients: Verdict,
 }
 
 type Table<T> = Mutex<BTreeMap<String, Arc<T>>>;
@@ -114,7 +117,11 @@ impl Registry {
 
     /// The statistics of a listener, by its address as Envoy writes it.
     pub fn listener(&self, name: &str) -> Arc<ListenerStats> {
-        let make = || ListenerStats { name: name.to_owned(), scope: Scope::new(self.workers) };
+        let make = || ListenerStats {
+            name: name.to_owned(),
+            scope: Scope::new(self.workers),
+            clients: Verdict::default(),
+        };
         Arc::clone(locked(&self.listeners).entry(name.to_owned()).or_insert_with(|| Arc::new(make())))
     }
 

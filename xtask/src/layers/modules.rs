@@ -12,8 +12,8 @@ use super::lexer::{code_only, without_tests};
 const REQUEST_PATH: [&str; 5] = ["listener", "request", "router", "upstream", "cluster"];
 /// Known only to those that put the program together: admin reads, sources send, nobody calls them.
 const LEAVES: [&str; 2] = ["admin", "sources"];
-/// Those that put the program together.
-const ASSEMBLY: [&str; 3] = ["app", "main", "lib"];
+/// Those that put the program together, and the commands of the binary that look at it from outside.
+const ASSEMBLY: [&str; 4] = ["app", "main", "lib", "commands"];
 /// What a source may know of the gateway: where changes go, what is counted, and whose readiness waits for it.
 const KNOWN_TO_SOURCES: [&str; 7] = ["sources", "state", "stats", "process", "environment", "cluster", "io"];
 

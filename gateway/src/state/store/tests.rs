@@ -3,7 +3,7 @@
 use super::*;
 use gateway_config::parse_bootstrap;
 use proptest::prelude::*;
-use std::time::SystemTime;
+use std::time::Duration;
 
 /// Two virtual hosts that share the route `svc1`, and a route `other`; `targets` are those of `svc1`.
 fn config(targets: &[(&str, u32)], addresses: &str) -> Arc<Bootstrap> {
@@ -97,6 +97,71 @@ fn the_strongest_word_is_in_force_whatever_the_order_of_speaking() {
     }
     assert_eq!(one(&store, "svc1"), (vec![90, 10], File));
     assert_eq!(one(&store, "other"), (vec![1, 3], File), "another route");
+}
+
+fn break_glass(store: &Store, route: &str, target: &str, until: Instant) -> Result<(), Rejected> {
+    let wanted = Override { route: route.to_owned(), target: target.to_owned(), until };
+    store.apply(Change::Override(wanted)).map(drop)
+}
+
+#[test]
+fn an_override_takes_everything_until_it_ends_and_then_what_control_says_now_is_in_force() {
+    let store = store(TWO);
+    let start = Instant::now();
+    let (soon, late) = (start + Duration::from_secs(60), start + Duration::from_secs(3600));
+    say(&store, "svc1", WeightSource::Control, &[("v1", 90), ("v2", 10)]).unwrap();
+    break_glass(&store, "svc1", "v2", soon).unwrap();
+    break_glass(&store, "other", "v1", late).unwrap();
+    assert_eq!(one(&store, "svc1"), (vec![0, 1], WeightSource::Override));
+    let mut wanted = word("svc1", WeightSource::Control, &[("v1", 70), ("v2", 30)]);
+    wanted.stable = Some("v2".to_owned());
+    store.apply(Change::Weights(vec![wanted])).unwrap();
+    assert_eq!(one(&store, "svc1"), (vec![0, 1], WeightSource::Override), "control does not win over it");
+    let split = |store: &Store| store.snapshot().splits.iter().find(|s| &*s.route == "svc1").unwrap().clone();
+    assert_eq!(split(&store).stable, Some(1), "the stable target is still control's to name");
+    assert_eq!(split(&store).ends_in(start), Some(Duration::from_secs(60)));
+    store.apply(Change::EndOverrides(soon - Duration::from_millis(1))).unwrap();
+    assert_eq!(one(&store, "svc1").1, WeightSource::Override, "not before its time");
+    store.apply(Change::EndOverrides(soon)).unwrap();
+    assert_eq!(one(&store, "svc1"), (vec![70, 30], WeightSource::Control));
+    assert_eq!(split(&store).ends_in(start), None);
+    assert_eq!(one(&store, "other"), (vec![1, 0], WeightSource::Override), "another override goes on");
+    release(&store, "other", WeightSource::Override);
+    assert_eq!(one(&store, "other").1, WeightSource::File);
+}
+
+#[test]
+fn an_override_can_be_renewed_and_survives_a_reload() {
+    let store = store(TWO);
+    let start = Instant::now();
+    break_glass(&store, "svc1", "v2", start + Duration::from_secs(1)).unwrap();
+    break_glass(&store, "svc1", "v1", start + Duration::from_secs(9)).unwrap();
+    store.apply(Change::EndOverrides(start + Duration::from_secs(5))).unwrap();
+    store.apply(Change::Config(config(THREE, ADDRESSES))).unwrap();
+    assert_eq!(one(&store, "svc1"), (vec![1, 0, 0], WeightSource::Override));
+    assert!(store.snapshot().splits.iter().any(|s| s.until == Some(start + Duration::from_secs(9))));
+    break_glass(&store, "svc1", "v3", start + Duration::from_secs(9)).unwrap();
+    let refused = store.apply(Change::Config(config(TWO, ADDRESSES))).unwrap_err().to_string();
+    assert!(refused.contains("release the override"), "{refused}");
+}
+
+#[test]
+fn under_an_override_a_file_may_not_take_the_target_that_control_gives_weight() {
+    let store = store(THREE);
+    say(&store, "svc1", WeightSource::Control, &[("v1", 1), ("v3", 1)]).unwrap();
+    break_glass(&store, "svc1", "v1", Instant::now() + Duration::from_secs(9)).unwrap();
+    let refused = store.apply(Change::Config(config(TWO, ADDRESSES))).unwrap_err();
+    assert!(matches!(refused, Rejected::WeightsInForce { .. }), "{refused}");
+}
+
+#[test]
+fn an_override_of_an_unknown_route_or_target_is_refused_and_changes_nothing() {
+    let store = store(TWO);
+    let before = store.snapshot();
+    let until = Instant::now() + Duration::from_secs(9);
+    assert!(matches!(break_glass(&store, "svc9", "v1", until), Err(Rejected::UnknownRoute { .. })));
+    assert!(matches!(break_glass(&store, "svc1", "v3", until), Err(Rejected::UnknownTarget { .. })));
+    assert!(Arc::ptr_eq(&before, &store.snapshot()));
 }
 
 #[test]
