@@ -50,6 +50,7 @@ static THRESHOLDS: Shape = Shape {
         Field::with_default("max_connections", COUNT, "1024", "Connections to all endpoints."),
         Field::with_default("max_pending_requests", COUNT, "1024", "Requests that wait for a connection."),
         Field::with_default("max_requests", COUNT, "1024", "Requests in flight."),
+        Field::with_default("max_retries", COUNT, "3", "Retries in flight."),
     ],
     one_of: &[],
 };

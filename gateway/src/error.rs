@@ -47,6 +47,12 @@ pub enum Failure {
     /// The route's time was over.
     #[error("upstream request timeout")]
     RouteTimeout,
+    /// One try's time was over.
+    #[error("upstream per try timeout")]
+    PerTryTimeout,
+    /// The last of several tries failed.
+    #[error("retries exhausted")]
+    RetriesExhausted(Reset),
     /// The client sent no byte of its body for the stream idle time.
     #[error("stream idle timeout")]
     IdleTimeout,
@@ -56,6 +62,32 @@ pub enum Failure {
     /// The client left.
     #[error("the client left")]
     ClientGone,
+}
+
+/// How the last of several tries failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The upstream closed or reset before an answer.
+    Terminated,
+    /// The connection was refused.
+    Refused,
+    /// The connect was not answered in time.
+    ConnectTimeout,
+    /// The upstream's answer is no HTTP/1.
+    Protocol,
+}
+
+impl Reset {
+    /// The failures that a try is repeated for and that are no answer.
+    pub fn of(failure: Failure) -> Option<Self> {
+        match failure {
+            Failure::UpstreamTerminated => Some(Self::Terminated),
+            Failure::ConnectFailed => Some(Self::Refused),
+            Failure::ConnectTimeout => Some(Self::ConnectTimeout),
+            Failure::UpstreamProtocol => Some(Self::Protocol),
+            _ => None,
+        }
+    }
 }
 
 /// What is written instead of an upstream answer.
@@ -81,6 +113,13 @@ const CONNECT_TIMEOUT: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: connection timeout";
 const PROTOCOL: &str =
     "upstream connect error or disconnect/reset before headers. reset reason: protocol error";
+const RETRIED_TERMINATION: &str = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: \
+     connection termination";
+const RETRIED_REFUSED: &str = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: remote \
+     connection failure";
+const RETRIED_CONNECT_TIMEOUT: &str = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: \
+     connection timeout";
+const RETRIED_PROTOCOL: &str = "upstream connect error or disconnect/reset before headers. retried and the latest reset reason: protocol error";
 const OVERFLOW: &str = "upstream connect error or disconnect/reset before headers. reset reason: overflow";
 
 impl Failure {
@@ -106,10 +145,24 @@ impl Failure {
             Self::ConnectTimeout => plain(503, CONNECT_TIMEOUT, ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
             Self::UpstreamTerminated => plain(503, TERMINATION, ResponseFlags::UPSTREAM_TERMINATION),
             Self::UpstreamProtocol => plain(502, PROTOCOL, ResponseFlags::UPSTREAM_PROTOCOL_ERROR),
-            Self::RouteTimeout => plain(504, "upstream request timeout", ResponseFlags::UPSTREAM_TIMEOUT),
+            Self::RouteTimeout | Self::PerTryTimeout => {
+                plain(504, "upstream request timeout", ResponseFlags::UPSTREAM_TIMEOUT)
+            }
+            Self::RetriesExhausted(reset) => exhausted(reset),
             Self::IdleTimeout => closing(408, "stream timeout", ResponseFlags::STREAM_IDLE_TIMEOUT),
             Self::UpstreamIdleTimeout => plain(504, "stream timeout", ResponseFlags::STREAM_IDLE_TIMEOUT),
             Self::ClientGone => closing(0, "", ResponseFlags::DOWNSTREAM_TERMINATION),
         }
     }
+}
+
+/// The reply of Envoy 1.40 when the last of several tries failed; the flag for that is set by the record.
+fn exhausted(reset: Reset) -> LocalReply {
+    let (status, body, flags) = match reset {
+        Reset::Terminated => (503, RETRIED_TERMINATION, ResponseFlags::UPSTREAM_TERMINATION),
+        Reset::Refused => (503, RETRIED_REFUSED, ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
+        Reset::ConnectTimeout => (503, RETRIED_CONNECT_TIMEOUT, ResponseFlags::UPSTREAM_CONNECTION_FAILURE),
+        Reset::Protocol => (502, RETRIED_PROTOCOL, ResponseFlags::UPSTREAM_PROTOCOL_ERROR),
+    };
+    LocalReply { status, body, flags, overloaded: false, close: false }
 }

@@ -77,6 +77,7 @@ pub fn cluster(config: &Cluster) -> Value {
         "max_connections": breakers.max_connections,
         "max_pending_requests": breakers.max_pending_requests,
         "max_requests": breakers.max_requests,
+        "max_retries": breakers.max_retries,
     });
     out.insert("circuit_breakers".to_owned(), json!({ "thresholds": [thresholds] }));
     Value::Object(out)

@@ -94,6 +94,29 @@ impl Endpoint {
     }
 }
 
+/// Who is asked for the endpoints of a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiscoverySource {
+    /// Nobody: they stand in the configuration.
+    #[default]
+    Static,
+    /// Cloud Map's API.
+    Api,
+    /// DNS.
+    Dns,
+}
+
+impl DiscoverySource {
+    /// As the wire spells it (`ClusterStatus.source`).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Api => "api",
+            Self::Dns => "dns",
+        }
+    }
+}
+
 /// What discovery last said of a cluster, for admin and reports.
 #[derive(Clone, Debug, Default)]
 pub struct DiscoveryStatus {
@@ -103,6 +126,11 @@ pub struct DiscoveryStatus {
     pub error: String,
     /// A first answer (good or empty) has come.
     pub answered: bool,
+    /// Who gave the last answer, good or not. For `ClusterStatus.source` on the wire.
+    pub source: DiscoverySource,
+    /// What people should know although endpoints come (`ClusterStatus.notice` on the wire): that DNS is asked in place
+    /// of an API that is shut off, and the cure. Empty when all is well.
+    pub notice: String,
 }
 
 /// What stays of a cluster over snapshots.
@@ -112,6 +140,8 @@ pub struct ClusterShared {
     pub stats: Arc<ClusterStats>,
     /// Requests in flight, for the breaker.
     pub active_requests: AtomicU32,
+    /// Retries in flight, for the breaker.
+    pub active_retries: AtomicU32,
     /// Connections open, for the breaker.
     pub active_connections: AtomicU32,
     /// Requests that wait for a connection, for the breaker.
@@ -129,6 +159,7 @@ impl ClusterShared {
         Self {
             stats,
             active_requests: AtomicU32::new(0),
+            active_retries: AtomicU32::new(0),
             active_connections: AtomicU32::new(0),
             pending_requests: AtomicU32::new(0),
             waiting_requests: AtomicU32::new(0),

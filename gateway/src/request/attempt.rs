@@ -2,7 +2,7 @@
 //!
 //! Owns the loop over endpoints and the exchange up to the head of the answer. What may be repeated: a connect that
 //! failed (nothing was sent), and an idempotent request without a body or with a small one, on a reused connection
-//! that ended before its first byte. It must never write to the client. Next: `h1_respond.rs` and `h2.rs`, which
+//! that ended before its first byte; more only where the route says so (`retry.rs`). It must never write to the client. Next: `h1_respond.rs` and `h2.rs`, which
 //! bring the answer to the client.
 
 use super::headers::reuse_time;
@@ -42,6 +42,8 @@ pub trait Downstream {
     ) -> Poll<Result<(), SendFailure>>;
     /// Ready when the client has left; armed while the answer is awaited.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// The route has a retry policy: a body is kept for another try whatever the method, as far as the limits go.
+    fn keep_body(&mut self);
     /// The request can be sent again from its first byte: it has no body, or one that is kept.
     fn repeatable(&self) -> bool;
     /// The request has a body, which the upstream may take its time to read.
@@ -99,7 +101,7 @@ impl AttemptFailure {
     }
 }
 
-/// Tries endpoints of `cluster`, then of other targets of the split, until one answers.
+/// Tries endpoints of a cluster, then of other targets of the split, until one answers.
 ///
 /// # Errors
 /// [`Failure`] of the last attempt.
@@ -126,7 +128,7 @@ pub async fn run(
             }
             continue 'targets;
         }
-        let mut tried = Tried::default();
+        let mut tried = preferring_others(record, here);
         let mut fresh_only = false;
         while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
             let endpoint = Arc::clone(endpoint);
@@ -168,6 +170,12 @@ pub async fn run(
         }
     }
     Err(failure)
+}
+
+/// What earlier tries met counts as tried, unless there is nothing else.
+fn preferring_others(record: &Record, cluster: &Cluster) -> Tried {
+    let others = cluster.endpoints.iter().any(|endpoint| !record.avoid.has(endpoint.id));
+    if others { record.avoid } else { Tried::default() }
 }
 
 fn pick_endpoint<'a>(cluster: &'a Cluster, tried: &Tried, worker: &Worker) -> Option<&'a Arc<Endpoint>> {
@@ -245,9 +253,10 @@ async fn open(
 }
 
 /// `sent`: the client has done its part.
-fn expiry(expired: Expired, sent: bool) -> Failure {
+pub(super) fn expiry(expired: Expired, sent: bool) -> Failure {
     match expired {
         Expired::Whole => Failure::RouteTimeout,
+        Expired::Try => Failure::PerTryTimeout,
         Expired::Idle if sent => Failure::UpstreamIdleTimeout,
         Expired::Idle => Failure::IdleTimeout,
     }
@@ -261,7 +270,7 @@ async fn exchange(
     timer: &mut Timer,
 ) -> Result<Begun, AttemptFailure> {
     let worker = Rc::clone(&record.worker);
-    client.begin(&record.head, !connection.reused);
+    client.begin(&record.head, !connection.reused && !record.may_repeat);
     connection.busy = true;
     connection.stream.set_patient(client.has_body());
     let mut head = worker.take_response();

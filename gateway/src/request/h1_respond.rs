@@ -259,7 +259,7 @@ fn cut(record: &mut Record, end: End) -> After {
     record.flags.insert(match end {
         End::ClientGone => ResponseFlags::DOWNSTREAM_TERMINATION,
         End::UpstreamBroken => ResponseFlags::UPSTREAM_PROTOCOL_ERROR,
-        End::Expired(Expired::Whole) => ResponseFlags::UPSTREAM_TIMEOUT,
+        End::Expired(Expired::Whole | Expired::Try) => ResponseFlags::UPSTREAM_TIMEOUT,
         End::Expired(Expired::Idle) => ResponseFlags::STREAM_IDLE_TIMEOUT,
     });
     record.count(match end {

@@ -6,10 +6,12 @@
 use super::attempt::{Downstream, SendFailure};
 use super::h1::poll_more;
 use super::pump::{Pump, PumpFailure};
+use super::replay::Replay;
 use super::timer::Timer;
 use crate::io::Stream;
 use crate::worker::Worker;
 use http1::{Framing, RequestHead};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// Most bytes of further requests that are read while an answer is awaited.
@@ -18,7 +20,7 @@ const READ_AHEAD: usize = 4 * 1024;
 /// The request of an HTTP/1 client, on its way upstream.
 pub struct Source<'a> {
     /// Whose scratch buffer is used.
-    pub worker: &'a Worker,
+    pub worker: &'a Rc<Worker>,
     /// The client.
     pub stream: &'a mut Stream,
     /// What was read of it and belongs to the body or to the next request.
@@ -62,6 +64,12 @@ impl Downstream for Source<'_> {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         poll_client_gone(cx, self.worker, self.stream, self.unread)
+    }
+
+    fn keep_body(&mut self) {
+        if self.pump.replay.is_none() {
+            self.pump.replay = Replay::by_policy(self.worker, self.framing);
+        }
     }
 
     fn repeatable(&self) -> bool {

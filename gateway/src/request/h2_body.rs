@@ -173,7 +173,7 @@ impl Relay {
             }
         }
         let flag = match ready!(self.timer.poll(cx)) {
-            Expired::Whole => ResponseFlags::UPSTREAM_TIMEOUT,
+            Expired::Whole | Expired::Try => ResponseFlags::UPSTREAM_TIMEOUT,
             Expired::Idle => ResponseFlags::STREAM_IDLE_TIMEOUT,
         };
         self.fail(flag);

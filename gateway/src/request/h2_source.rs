@@ -138,6 +138,12 @@ impl Downstream for Source {
         Poll::Pending
     }
 
+    fn keep_body(&mut self) {
+        if self.replay.is_none() {
+            self.replay = Replay::by_policy(&self.worker, self.framing);
+        }
+    }
+
     fn repeatable(&self) -> bool {
         !self.has_body() || self.replay.is_some()
     }

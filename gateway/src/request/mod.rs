@@ -1,7 +1,7 @@
 //! The life of one request.
 //!
 //! Owns everything between a parsed head and the last byte of the answer. Reading order: this file (phases 1 to 5,
-//! the same for HTTP/1 and HTTP/2), `attempt.rs` (phase 6, one endpoint after another), then the client's protocol:
+//! the same for HTTP/1 and HTTP/2), `retry.rs` and `attempt.rs` (phase 6, one endpoint after another), then the client's protocol:
 //! `h1.rs`, `h1_respond.rs`, `h1_source.rs` or `h2.rs`, `h2_source.rs`, `h2_body.rs`. It must never change
 //! configuration or state.
 
@@ -18,6 +18,7 @@ pub mod pump;
 pub mod record;
 pub mod replay;
 pub mod reply;
+pub mod retry;
 pub mod timer;
 pub mod tunnel;
 
@@ -55,7 +56,8 @@ pub async fn answer(
 
     // 3. Sanitise and stamp.
     let worker = record.worker.clone();
-    headers::stamp_request(&mut record.head, &manager.config, record.peer, &worker);
+    let seen = headers::stamp_request(&mut record.head, &manager.config, record.peer, &worker);
+    worker.clients.note(record.listener, seen, &manager.listener_stats.clients);
 
     // 4. Virtual host and route.
     let head = &record.head;
@@ -81,7 +83,11 @@ pub async fn answer(
     headers::frame_request(&mut record.head, framing);
 
     // 6. Endpoints, one after another, until one answers.
-    let mut answer = attempt::run(record, cluster, wishes.upgrade, client, timer).await?;
+    if route.retry.is_some() {
+        client.keep_body();
+    }
+    let mut answer =
+        retry::run(record, (cluster, wishes.upgrade), route.retry.as_ref(), client, timer).await?;
     if let Some(name) = &route.target_header
         && let Some(cluster) = record.cluster()
     {

@@ -4,8 +4,9 @@
 //! once, however it ends. It must never decide anything. Next: `headers.rs`.
 
 use crate::access_log::Entry;
+use crate::cluster::balance::Tried;
 use crate::cluster::{Cluster, Endpoint};
-use crate::error::Failure;
+use crate::error::{Failure, Reset};
 use crate::response_flags::ResponseFlags;
 use crate::state::snapshot::{HttpManager, Split, SplitIndex, Target};
 use crate::stats::names::{ClusterStat, HttpStat, TargetStat};
@@ -59,6 +60,10 @@ pub struct Record {
     pub choice: Option<Choice>,
     /// It was sent, or meant to be sent, more than once.
     retried: bool,
+    /// The route allows another try after this one: a kept body stays kept.
+    pub may_repeat: bool,
+    /// Endpoints whose answers were not passed on; they are taken again when there is no other.
+    pub avoid: Tried,
     /// The client did not take what was there when the time was over.
     pub client_stalled: bool,
     /// The outcome of the first attempt at the drawn target was an error.
@@ -96,6 +101,8 @@ impl Record {
             service_time: None,
             choice: None,
             retried: false,
+            may_repeat: false,
+            avoid: Tried::default(),
             client_stalled: false,
             first_attempt_failed: false,
             cluster: None,
@@ -213,6 +220,28 @@ impl Record {
         self.count_in_cluster(ClusterStat::UpstreamRqRetry);
     }
 
+    /// Position of the cluster that it is with now.
+    pub fn cluster_index(&self) -> Option<usize> {
+        self.cluster
+    }
+
+    /// Counts an answer that is not passed on, because another try follows.
+    pub fn discarded(&mut self, status: u16) {
+        let stat = match status / 100 {
+            2 => ClusterStat::RetryUpstreamRq2xx,
+            3 => ClusterStat::RetryUpstreamRq3xx,
+            4 => ClusterStat::RetryUpstreamRq4xx,
+            _ => ClusterStat::RetryUpstreamRq5xx,
+        };
+        self.count_in_cluster(stat);
+    }
+
+    /// No try is left.
+    pub fn retries_exhausted(&mut self) {
+        self.flags.insert(ResponseFlags::RETRY_LIMIT_EXCEEDED);
+        self.count_in_cluster(ClusterStat::UpstreamRqRetryLimitExceeded);
+    }
+
     /// Notes that an attempt at the present endpoint failed.
     pub fn attempt_failed(&mut self) {
         if let Some(endpoint) = &self.endpoint {
@@ -244,17 +273,25 @@ impl Record {
         }
         let stat = match failure {
             Failure::RouteTimeout => ClusterStat::UpstreamRqTimeout,
+            Failure::PerTryTimeout => ClusterStat::UpstreamRqPerTryTimeout,
             Failure::ClientGone => ClusterStat::UpstreamRqCancelled,
-            Failure::UpstreamTerminated => ClusterStat::UpstreamRqRxReset,
-            Failure::UpstreamProtocol => ClusterStat::UpstreamCxProtocolError,
+            Failure::UpstreamTerminated | Failure::RetriesExhausted(Reset::Terminated) => {
+                ClusterStat::UpstreamRqRxReset
+            }
+            Failure::UpstreamProtocol | Failure::RetriesExhausted(Reset::Protocol) => {
+                ClusterStat::UpstreamCxProtocolError
+            }
             Failure::NoHealthyUpstream => ClusterStat::UpstreamCxNoneHealthy,
-            Failure::ConnectFailed | Failure::ConnectTimeout => ClusterStat::UpstreamRqPendingFailureEject,
+            Failure::ConnectFailed | Failure::ConnectTimeout | Failure::RetriesExhausted(_) => {
+                ClusterStat::UpstreamRqPendingFailureEject
+            }
             _ => return,
         };
         self.count_in_cluster(stat);
     }
 
-    fn count_in_cluster(&self, stat: ClusterStat) {
+    /// Counts in the statistics of the cluster that it is with now.
+    pub fn count_in_cluster(&self, stat: ClusterStat) {
         if let Some(cluster) = self.cluster() {
             cluster.shared.stats.scope.inc(self.worker.shard, stat);
         }

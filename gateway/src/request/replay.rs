@@ -7,8 +7,10 @@ use crate::worker::Worker;
 use http1::Framing;
 use std::rc::Rc;
 
-/// Longest body that is kept for a second attempt.
+/// Longest body that is kept for a second attempt where the route has no retry policy.
 pub const MAX_REPLAY: usize = 64 * 1024;
+/// Longest body that is kept where it has one (Envoy: the buffer limit of a connection, 1 MiB).
+pub const MAX_POLICY_REPLAY: usize = 1024 * 1024;
 
 /// Whether a request with this method may be sent twice (RFC 9110, 9.2.2).
 pub fn is_idempotent(method: &str) -> bool {
@@ -25,9 +27,18 @@ pub struct Replay {
 impl Replay {
     /// For a request that may be repeated and whose body is small, while the worker's budget lasts.
     pub fn new(worker: &Rc<Worker>, method: &str, framing: Framing) -> Option<Self> {
+        if is_idempotent(method) { Self::up_to(worker, framing, MAX_REPLAY) } else { None }
+    }
+
+    /// For a request of any method on a route with a retry policy.
+    pub fn by_policy(worker: &Rc<Worker>, framing: Framing) -> Option<Self> {
+        Self::up_to(worker, framing, MAX_POLICY_REPLAY)
+    }
+
+    fn up_to(worker: &Rc<Worker>, framing: Framing, most: usize) -> Option<Self> {
         let Framing::Length(length) = framing else { return None };
-        let reserved = usize::try_from(length).ok().filter(|length| (1..=MAX_REPLAY).contains(length))?;
-        if !is_idempotent(method) || !worker.reserve_replay(reserved) {
+        let reserved = usize::try_from(length).ok().filter(|length| (1..=most).contains(length))?;
+        if !worker.reserve_replay(reserved) {
             return None;
         }
         Some(Self { worker: Rc::clone(worker), reserved, bytes: worker.take_buffer() })

@@ -17,6 +17,8 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub enum Expired {
     /// The limit over all of it.
     Whole,
+    /// The limit over one try.
+    Try,
     /// The limit without activity.
     Idle,
 }
@@ -27,6 +29,10 @@ pub struct Timer {
     whole: Option<Instant>,
     /// The limit over the whole answer, while the request is still coming in.
     waiting: Option<Duration>,
+    /// The end of this try's time.
+    one_try: Option<Instant>,
+    /// The limit over this try, while the request is still coming in.
+    try_waiting: Option<Duration>,
     idle: Option<Duration>,
     activity: Instant,
 }
@@ -45,6 +51,8 @@ impl Timer {
             sleep: Box::pin(tokio::time::sleep_until(now + NEVER)),
             whole: None,
             waiting: None,
+            one_try: None,
+            try_waiting: None,
             idle: None,
             activity: now,
         }
@@ -55,6 +63,7 @@ impl Timer {
         let now = Instant::now();
         self.whole = whole.map(|limit| now + limit);
         self.waiting = None;
+        self.end_try();
         self.idle = idle;
         self.activity = now;
         self.arm();
@@ -69,11 +78,31 @@ impl Timer {
 
     /// The request has been taken whole: the time of the answer begins. Later calls change nothing.
     pub fn request_complete(&mut self) {
-        if let Some(limit) = self.waiting.take() {
-            self.activity = Instant::now();
-            self.whole = Some(self.activity + limit);
+        let (whole, one_try) = (self.waiting.take(), self.try_waiting.take());
+        if whole.is_none() && one_try.is_none() {
+            return;
+        }
+        self.activity = Instant::now();
+        self.whole = whole.map(|limit| self.activity + limit).or(self.whole);
+        self.one_try = one_try.map(|limit| self.activity + limit).or(self.one_try);
+        self.arm();
+    }
+
+    /// A try begins: its time runs from now on, or from the end of the request.
+    pub fn start_try(&mut self, limit: Option<Duration>) {
+        let Some(limit) = limit else { return };
+        if self.waiting.is_some() {
+            self.try_waiting = Some(limit);
+        } else {
+            self.one_try = Some(Instant::now() + limit);
             self.arm();
         }
+    }
+
+    /// The try is over.
+    pub fn end_try(&mut self) {
+        self.one_try = None;
+        self.try_waiting = None;
     }
 
     /// An armed sleep that fires too early only looks and is armed again; one that fires too late is moved.
@@ -92,7 +121,7 @@ impl Timer {
     fn next(&self) -> Instant {
         let idle = self.idle.map(|limit| self.activity + limit);
         let never = self.activity + NEVER;
-        self.whole.unwrap_or(never).min(idle.unwrap_or(never))
+        self.whole.unwrap_or(never).min(idle.unwrap_or(never)).min(self.one_try.unwrap_or(never))
     }
 
     /// Ready when a limit has passed; else armed.
@@ -104,6 +133,9 @@ impl Timer {
             let now = Instant::now();
             if self.whole.is_some_and(|limit| limit <= now) {
                 return Poll::Ready(Expired::Whole);
+            }
+            if self.one_try.is_some_and(|limit| limit <= now) {
+                return Poll::Ready(Expired::Try);
             }
             if self.idle.is_some_and(|limit| self.activity + limit <= now) {
                 return Poll::Ready(Expired::Idle);

@@ -6,7 +6,7 @@
 pub mod weighted;
 
 use crate::state::snapshot::{ClusterIndex, SplitIndex};
-use gateway_config::model::{HeaderMatcher, PathMatch, RouteMatch, ValueMatch};
+use gateway_config::model::{HeaderMatcher, PathMatch, RetryPolicy, RouteMatch, ValueMatch};
 use http1::Fields;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub struct Route {
     pub target: RouteTarget,
     /// Over the whole response; `None` = no limit.
     pub timeout: Option<Duration>,
+    /// When a request is tried again; `None` without `retry_on` or tries.
+    pub retry: Option<RetryPolicy>,
     /// Replaces the matched prefix.
     pub prefix_rewrite: Option<String>,
     /// Replaces Host.
@@ -62,6 +64,7 @@ impl Route {
             matches,
             target,
             timeout: None,
+            retry: None,
             prefix_rewrite: None,
             host_rewrite: None,
             override_header: None,

@@ -23,6 +23,7 @@ mod http2;
 mod limits;
 mod mixed;
 mod refusals;
+mod retries;
 mod routing;
 mod upgrades;
 mod upstream_ends;

@@ -23,6 +23,7 @@ fn cluster(lb_policy: LbPolicy, endpoints: usize) -> Cluster {
                 max_connections: 1,
                 max_pending_requests: 1,
                 max_requests: 1,
+                max_retries: 1,
             },
         },
         shared: Arc::new(ClusterShared::new(Registry::new(1).cluster("v1"))),
