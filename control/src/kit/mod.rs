@@ -4,6 +4,7 @@
 //! `templates/`. Next: `names.rs` (what is asked of the user), `template.rs` (how a text is filled), `write.rs`.
 
 mod names;
+mod rules;
 mod template;
 mod write;
 

@@ -1,8 +1,9 @@
 //! The user's names: what `control init ecs` is told by flags and by app.properties.json.
 //!
-//! Owns which are needed, what each may look like, and every complaint at once. A name that passes cannot end a
-//! quotation in YAML, JSON or a shell; nothing behind here escapes. Next: `mod.rs`.
+//! Owns which are needed and where each comes from; it must never take one that `rules.rs` has not passed. Next:
+//! `rules.rs`.
 
+use super::rules::{self, Asked};
 use super::template::Values;
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,14 +11,8 @@ use std::path::Path;
 
 /// A properties file is a handful of lines; more than this is another file.
 const MAX_PROPERTIES_BYTES: usize = 64 * 1024;
-/// Target groups are called PREFIX-weir, and ELB takes 32 characters.
-const MAX_PREFIX: usize = 27;
 /// ELB wants two Availability Zones.
 const MIN_PUBLIC_SUBNETS: usize = 2;
-/// ECS takes 16 subnets for a service.
-const MAX_SUBNETS: usize = 16;
-/// A label of a DNS name (RFC 1035, section 2.3.4).
-const MAX_LABEL: usize = 63;
 
 /// What the command line says; everything may be missing.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -191,94 +186,33 @@ impl Names {
     /// Everything missing or wrong at once.
     pub fn new(flags: Flags, properties: &Properties) -> Result<Self, NamesError> {
         let mut asked = Asked::default();
-        let service1_image = asked.needed(
-            "--service1-image",
-            flags.service1_image,
-            "123456789012.dkr.ecr.REGION.amazonaws.com/my-app:1",
-            is_image,
-        );
+        let service1_image = asked.needed(&rules::SERVICE1_IMAGE, flags.service1_image);
         let names = Self {
-            account: asked.needed("--account", flags.account, "123456789012", is_account),
-            region: asked.needed(
-                "--region",
-                flags.region.or(text(&properties.aws_region)),
-                "eu-west-1",
-                is_region,
-            ),
-            prefix: asked.needed(
-                "--prefix",
-                flags.prefix.or(text(&properties.app_name)),
-                "my-app",
-                is_prefix,
-            ),
-            vpc: asked.needed("--vpc", flags.vpc, "vpc-0123456789abcdef0", |v| is_id(v, "vpc-")),
-            public_subnets: asked.subnets("--public-subnet", flags.public_subnets, MIN_PUBLIC_SUBNETS),
-            private_subnets: asked.subnets("--private-subnet", flags.private_subnets, 1),
-            namespace: asked.needed(
-                "--namespace",
-                flags.namespace.or(properties.namespace()),
-                "production.my-app.local",
-                is_host,
-            ),
-            namespace_id: asked.optional(
-                "--namespace-id",
-                flags.namespace_id,
-                "",
-                "ns-0123456789abcdef",
-                is_namespace_id,
-            ),
-            cluster: asked.optional("--cluster", flags.cluster, "", "my-cluster", is_cluster),
-            service1: asked.needed(
-                "--service1",
-                flags.service1.or(text(&properties.service1_name)),
-                "svc1-v1",
-                is_service,
-            ),
-            service2: asked.needed(
-                "--service2",
-                flags.service2.or(text(&properties.service2_name)),
-                "svc1-v2",
-                is_service,
-            ),
-            port: asked.needed("--port", flags.port.or(text(&properties.service1_port)), "3000", is_port),
-            image: asked.needed(
-                "--image",
-                flags.image,
-                "123456789012.dkr.ecr.REGION.amazonaws.com/weir:1",
-                is_image,
-            ),
-            service2_image: asked.optional(
-                "--service2-image",
-                flags.service2_image,
-                &service1_image,
-                "my-app:2",
-                is_image,
-            ),
+            account: asked.needed(&rules::ACCOUNT, flags.account),
+            region: asked.needed(&rules::REGION, flags.region.or(text(&properties.aws_region))),
+            prefix: asked.needed(&rules::PREFIX, flags.prefix.or(text(&properties.app_name))),
+            vpc: asked.needed(&rules::VPC, flags.vpc),
+            public_subnets: asked.all(&rules::PUBLIC_SUBNET, flags.public_subnets, MIN_PUBLIC_SUBNETS),
+            private_subnets: asked.all(&rules::PRIVATE_SUBNET, flags.private_subnets, 1),
+            namespace: asked.needed(&rules::NAMESPACE, flags.namespace.or(properties.namespace())),
+            namespace_id: asked.optional(&rules::NAMESPACE_ID, flags.namespace_id, ""),
+            cluster: asked.optional(&rules::CLUSTER, flags.cluster, ""),
+            service1: asked.needed(&rules::SERVICE1, flags.service1.or(text(&properties.service1_name))),
+            service2: asked.needed(&rules::SERVICE2, flags.service2.or(text(&properties.service2_name))),
+            port: asked.needed(&rules::PORT, flags.port.or(text(&properties.service1_port))),
+            image: asked.needed(&rules::IMAGE, flags.image),
+            service2_image: asked.optional(&rules::SERVICE2_IMAGE, flags.service2_image, &service1_image),
             service1_image,
-            route: asked.optional("--route", flags.route, "svc1", "svc1", is_label),
+            route: asked.optional(&rules::ROUTE, flags.route, "svc1"),
             canary_weight: asked.optional(
-                "--canary-weight",
+                &rules::CANARY_WEIGHT,
                 flags.canary_weight.or(text(&properties.traffic_weight_route2)),
                 "0",
-                "1",
-                is_percent,
             ),
-            certificate: asked.optional(
-                "--certificate",
-                flags.certificate,
-                "",
-                "arn:aws:acm:eu-west-1:123456789012:certificate/..",
-                is_certificate,
-            ),
-            health_path: asked.optional("--health-path", flags.health_path, "/", "/health", is_path),
+            certificate: asked.optional(&rules::CERTIFICATE, flags.certificate, ""),
+            health_path: asked.optional(&rules::HEALTH_PATH, flags.health_path, "/"),
         };
-        if names.service1 == names.service2 && !names.service1.is_empty() {
-            asked.complain(
-                "--service1 and --service2 are both `".to_owned()
-                    + &names.service1
-                    + "`: the versions need two names",
-            );
-        }
+        asked.different(&rules::SERVICE1, &names.service1, &rules::SERVICE2, &names.service2);
         asked.done(names)
     }
 
@@ -326,158 +260,4 @@ impl Names {
             ("health_path", self.health_path.clone()),
         ])
     }
-}
-
-/// Collects complaints.
-#[derive(Default)]
-struct Asked {
-    missing: Vec<String>,
-    complaints: Vec<String>,
-}
-
-impl Asked {
-    fn complain(&mut self, complaint: String) {
-        self.complaints.push(complaint);
-    }
-
-    fn checked(&mut self, flag: &str, value: String, example: &str, is_fit: impl Fn(&str) -> bool) -> String {
-        if !is_fit(&value) {
-            self.complain(format!("{flag}: `{}` does not fit; such as {example}", value.escape_debug()));
-        }
-        value
-    }
-
-    fn needed(
-        &mut self,
-        flag: &str,
-        value: Option<String>,
-        example: &str,
-        is_fit: impl Fn(&str) -> bool,
-    ) -> String {
-        match value {
-            Some(value) => self.checked(flag, value, example, is_fit),
-            None => {
-                self.missing.push(format!("{flag} {example}"));
-                String::new()
-            }
-        }
-    }
-
-    fn optional(
-        &mut self,
-        flag: &str,
-        value: Option<String>,
-        default: &str,
-        example: &str,
-        is_fit: impl Fn(&str) -> bool,
-    ) -> String {
-        match value {
-            Some(value) => self.checked(flag, value, example, is_fit),
-            None => default.to_owned(),
-        }
-    }
-
-    fn subnets(&mut self, flag: &str, values: Vec<String>, min: usize) -> Vec<String> {
-        const EXAMPLE: &str = "subnet-0123456789abcdef0";
-        if values.is_empty() {
-            self.missing.push(format!("{flag} {}", vec![EXAMPLE; min].join(&format!(" {flag} "))));
-            return values;
-        }
-        let mut seen = std::collections::BTreeSet::new();
-        for value in &values {
-            self.checked(flag, value.clone(), EXAMPLE, |v| is_id(v, "subnet-"));
-            if !seen.insert(value) {
-                self.complain(format!("{flag}: `{value}` is named twice"));
-            }
-        }
-        if values.len() < min || values.len() > MAX_SUBNETS {
-            self.complain(format!(
-                "{flag}: {} given; between {min} and {MAX_SUBNETS} are needed",
-                values.len()
-            ));
-        }
-        values
-    }
-
-    fn done<T>(mut self, names: T) -> Result<T, NamesError> {
-        if !self.missing.is_empty() {
-            self.complaints
-                .insert(0, format!("missing, each with an example:\n  {}", self.missing.join("\n  ")));
-        }
-        if self.complaints.is_empty() { Ok(names) } else { Err(NamesError { complaints: self.complaints }) }
-    }
-}
-
-fn of(text: &str, longest: usize, also: &str) -> bool {
-    (1..=longest).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn is_region(text: &str) -> bool {
-    of(text, 32, "-") && text.split('-').count() >= 3 && text.starts_with(|c: char| c.is_ascii_lowercase())
-}
-
-/// A label of a DNS name.
-fn is_label(text: &str) -> bool {
-    of(text, MAX_LABEL, "-") && !text.starts_with('-') && !text.ends_with('-')
-}
-
-fn is_prefix(text: &str) -> bool {
-    is_label(text) && text.len() <= MAX_PREFIX && text.starts_with(|c: char| c.is_ascii_lowercase())
-}
-
-/// The two other names in the namespace are taken.
-fn is_service(text: &str) -> bool {
-    is_label(text) && !["control", "gateway", "service-gateway", "environments"].contains(&text)
-}
-
-fn is_id(text: &str, kind: &str) -> bool {
-    text.strip_prefix(kind)
-        .is_some_and(|id| id.len() >= 8 && id.len() <= 17 && id.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-fn is_namespace_id(text: &str) -> bool {
-    text.strip_prefix("ns-").is_some_and(|id| of(id, MAX_LABEL, ""))
-}
-
-fn is_host(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').count() >= 2 && text.split('.').all(is_label)
-}
-
-fn is_cluster(text: &str) -> bool {
-    (1..=255).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok_and(|port| port > 0) && !text.starts_with(['+', '0'])
-}
-
-fn is_image(text: &str) -> bool {
-    (1..=512).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b))
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-}
-
-/// Two decimals at most, as everywhere in control.
-fn is_percent(text: &str) -> bool {
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str, longest: usize| {
-        (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
-    };
-    digits(whole, 3) && digits(decimals, 2) && text.parse::<f64>().is_ok_and(|percent| percent <= 100.0)
-}
-
-fn is_certificate(text: &str) -> bool {
-    text.starts_with("arn:aws") && text.contains(":acm:") && of(text, 256, "-:/")
-}
-
-fn is_path(text: &str) -> bool {
-    text.starts_with('/')
-        && text.len() <= 256
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
 }

@@ -247,6 +247,11 @@ fn deployments_are_undone_by_themselves_and_control_is_never_two() {
 #[test]
 fn the_load_balancer_knows_the_way_past_weir_and_sends_nothing_there() {
     for template in templates() {
+        let rule = &template["Resources"]["KeepTheWayPastWeir"]["Properties"];
+        let never = rule["Conditions"][0]["SourceIpConfig"]["Values"][0].as_str().unwrap();
+        assert_eq!((never, rule["Conditions"].as_array().unwrap().len()), ("192.0.2.1/32", 1));
+        let kept = rule["Actions"].to_string();
+        assert!(kept.contains("Service1TargetGroup") && kept.contains("Service2TargetGroup"));
         let listener = &template["Resources"]["Listener"]["Properties"]["DefaultActions"][0];
         let weights: BTreeMap<&str, u64> = listener["ForwardConfig"]["TargetGroups"]
             .as_array()
@@ -258,7 +263,10 @@ fn the_load_balancer_knows_the_way_past_weir_and_sends_nothing_there() {
         assert_eq!(weights, BTreeMap::from(wanted));
         for (name, service) in of_type(&template, "AWS::ECS::Service") {
             for balancer in service["LoadBalancers"].as_array().into_iter().flatten() {
-                let group = balancer["TargetGroupArn"]["!Ref"].as_str().unwrap();
+                let Some(group) = balancer["TargetGroupArn"]["!Ref"].as_str() else {
+                    assert_eq!(balancer["!If"][0], "HasOtherTargetGroup");
+                    continue;
+                };
                 assert!(weights.contains_key(group), "{name}: {group} is with no load balancer");
             }
             let registered = name == "ControlService" || service.get("LoadBalancers").is_some();

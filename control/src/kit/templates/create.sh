@@ -103,8 +103,13 @@ for targets in "$gateway_targets" "$service1_targets" "$service2_targets"; do
   aws elbv2 modify-target-group-attributes --target-group-arn "$targets" \
     --attributes Key=deregistration_delay.timeout_seconds,Value=30 >/dev/null
 done
-aws elbv2 create-listener --load-balancer-arn "$alb" --protocol HTTP --port 80 --default-actions \
-  "Type=forward,ForwardConfig={TargetGroups=[{TargetGroupArn=$gateway_targets,Weight=100},{TargetGroupArn=$service1_targets,Weight=0},{TargetGroupArn=$service2_targets,Weight=0}]}" >/dev/null
+listener=$(aws elbv2 create-listener --load-balancer-arn "$alb" --protocol HTTP --port 80 --default-actions \
+  "Type=forward,ForwardConfig={TargetGroups=[{TargetGroupArn=$gateway_targets,Weight=100},{TargetGroupArn=$service1_targets,Weight=0},{TargetGroupArn=$service2_targets,Weight=0}]}" \
+  --query 'Listeners[0].ListenerArn' --output text)
+# Never matches, and keeps both groups with the load balancer, whatever the default action is changed to.
+aws elbv2 create-rule --listener-arn "$listener" --priority 1 \
+  --conditions 'Field=source-ip,SourceIpConfig={Values=[192.0.2.1/32]}' --actions \
+  "Type=forward,ForwardConfig={TargetGroups=[{TargetGroupArn=$service1_targets,Weight=1},{TargetGroupArn=$service2_targets,Weight=1}]}" >/dev/null
 
 say '6 task definitions and services: versions, control, gateways'
 {{make_cluster}}
