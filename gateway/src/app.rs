@@ -1,40 +1,39 @@
 //! Birth and death of the process.
 //!
-//! Owns the order: configuration, store, sockets, admin and sources on a thread of their own, workers, LIVE, drain,
-//! exit. It must never serve anything itself. Next: `listener.rs`, where connections begin.
+//! Owns the order: configuration, store, admin and sources on a thread of their own, listeners and workers as soon as
+//! there are listeners, LIVE, drain, exit. It must never serve anything itself. Next: `opening.rs`.
 
 use crate::access_log::AccessLogs;
 use crate::admin::{self, Admin, AdminHooks, ListenerDrain};
 use crate::cli::Cli;
 use crate::environment::Environment;
-use crate::listener::{self, Crew};
+use crate::few_clients;
+use crate::opening::Opening;
 use crate::process::{CommandLine, Process};
-use crate::sources;
+use crate::sources::{self, Settings};
 use crate::state::store::Store;
 use crate::stats::cells::Shard;
 use crate::stats::names::ServerStat;
 use crate::stats::registry::Registry;
-use crate::worker::Worker;
 use gateway_config::model::Bootstrap;
 use lifecycle::drain::{Drain, Phase};
 use lifecycle::logging::LogHandle;
 use lifecycle::readiness::Ready;
 use lifecycle::signals::{self, Shutdown};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
-/// Connections that may wait to be accepted; tokio's 1,024 was measured to lose bursts.
-const BACKLOG: i32 = 4096;
-/// LIVE whatever is still awaited: a gateway that never becomes healthy is never given traffic.
+/// LIVE whatever is still awaited, from when listeners are bound: a gateway that never becomes healthy is never given
+/// traffic.
 const LIVE_DUE: Duration = Duration::from_secs(15);
+/// Exit code: the configuration is refused (sysexits EX_CONFIG).
+const EXIT_CONFIG: u8 = 78;
 /// Exit code: a worker or the control thread died (sysexits EX_SOFTWARE).
 const EXIT_DIED: u8 = 70;
 /// Exit code: an address could not be bound (sysexits EX_OSERR).
@@ -67,35 +66,33 @@ pub fn run(start: Start) -> u8 {
         Ok(assembled) => assembled,
         Err(error) => {
             tracing::error!(%error, "the configuration cannot be used");
-            return 78;
+            return EXIT_CONFIG;
         }
     };
-    let sockets = match bind(&start.bootstrap, &process) {
-        Ok(sockets) => sockets,
+    count_panics(&process);
+    let opening = Rc::new(Opening::new(Arc::clone(&process)));
+    let admin = match bind(&opening, &start.bootstrap) {
+        Ok(admin) => admin,
         Err(error) => {
             tracing::error!("{error}");
             return EXIT_BIND;
         }
     };
-    count_panics(&process);
-    let died = Arc::new(AtomicBool::new(false));
-    let crew = Arc::new(Crew::new(workers, start.bootstrap.limits.max_downstream_connections));
-    let threads = match start_workers(&process, &sockets.listeners, &crew, &died) {
-        Ok(threads) => threads,
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot start");
-            return EXIT_DIED;
-        }
-    };
-    drop(sockets.listeners);
-    let code = control_thread(&control_runtime, &process, sockets.admin, &died, (&start, &access_logs));
+    let code = control_thread(&control_runtime, &opening, admin, (&process, &start, &access_logs));
     if code == 0 {
-        for thread in threads {
-            let _ = thread.join();
-        }
+        opening.join();
     }
     access_logs.flush();
     code
+}
+
+/// Admin first: whoever asks it learns what is missing. Listeners that are known are bound before anything else starts.
+fn bind(opening: &Opening, bootstrap: &Bootstrap) -> Result<TcpListener, String> {
+    let admin = opening.bind_admin()?;
+    if !bootstrap.listeners.is_empty() {
+        opening.serve(Opening::bind(bootstrap)?);
+    }
+    Ok(admin)
 }
 
 fn assemble(
@@ -136,6 +133,7 @@ fn assemble(
         workers_done: AtomicUsize::new(0),
         listeners: Mutex::default(),
         last_reload_error: Mutex::default(),
+        provenance: Mutex::default(),
     };
     Ok((Arc::new(process), access_logs))
 }
@@ -150,54 +148,6 @@ fn host_name() -> String {
     if name.trim().is_empty() { "gateway".to_owned() } else { name.trim().to_owned() }
 }
 
-struct Sockets {
-    listeners: Vec<TcpListener>,
-    admin: TcpListener,
-}
-
-fn bind(bootstrap: &Bootstrap, process: &Process) -> Result<Sockets, String> {
-    let mut listeners = Vec::new();
-    let mut bound = Vec::new();
-    for listener in &bootstrap.listeners {
-        let socket = bind_one(listener.address, &format!("listener `{}`", listener.name))?;
-        let address = socket.local_addr().map_err(|error| error.to_string())?;
-        tracing::info!(name = listener.name, %address, "listening");
-        bound.push((listener.name.clone(), address));
-        listeners.push(socket);
-    }
-    let admin = bind_one(bootstrap.admin.address, "admin")?;
-    let address = admin.local_addr().map_err(|error| error.to_string())?;
-    tracing::info!(%address, "admin listening");
-    bound.push(("admin".to_owned(), address));
-    process.registry.server.set(ServerStat::TotalListenersActive, bootstrap.listeners.len() as u64);
-    *process.listeners.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = bound;
-    Ok(Sockets { listeners, admin })
-}
-
-fn bind_one(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
-    let attempt = || -> std::io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for the last process's connections to time out; SO_REUSEPORT is not set, so that
-        // a second process cannot silently take half of the traffic.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    attempt().map_err(|error| {
-        let cure = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another port",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges; choose a higher one",
-            std::io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address; 0.0.0.0 means all of them"
-            }
-            _ => "check address and port",
-        };
-        format!("{what} cannot listen on {address}: {error}; {cure}")
-    })
-}
-
 /// A panic in a task ends that task alone; here it is counted and named.
 fn count_panics(process: &Arc<Process>) {
     let registry = Arc::clone(&process.registry);
@@ -209,95 +159,12 @@ fn count_panics(process: &Arc<Process>) {
     }));
 }
 
-/// Says so when its thread ends for whatever reason.
-struct Watched {
-    died: Arc<AtomicBool>,
-    process: Arc<Process>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if !self.process.drain.watch().is_draining() || std::thread::panicking() {
-            self.died.store(true, Relaxed);
-        }
-    }
-}
-
-fn start_workers(
-    process: &Arc<Process>,
-    listeners: &[TcpListener],
-    crew: &Arc<Crew>,
-    died: &Arc<AtomicBool>,
-) -> std::io::Result<Vec<JoinHandle<()>>> {
-    let mut threads = Vec::new();
-    for (index, connections) in crew.connections.iter().enumerate() {
-        let sockets = listeners.iter().map(TcpListener::try_clone).collect::<std::io::Result<Vec<_>>>()?;
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-        let (process, crew, connections) = (Arc::clone(process), Arc::clone(crew), Arc::clone(connections));
-        let watched = Watched { died: Arc::clone(died), process: Arc::clone(&process) };
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let _watched = watched;
-            let worker = Rc::new(Worker::new(index, process, connections));
-            LocalSet::new().block_on(&runtime, work(worker, sockets, crew));
-        })?;
-        threads.push(thread);
-    }
-    Ok(threads)
-}
-
-/// One worker from LIVE to the end of the drain.
-async fn work(worker: Rc<Worker>, sockets: Vec<TcpListener>, crew: Arc<Crew>) {
-    let watcher = Rc::clone(&worker);
-    tokio::task::spawn_local(async move { watcher.pools.watch().await });
-    // Before the first weights are known a request could go to the wrong version: connections wait in the queue.
-    let mut live = worker.process.live_signal.subscribe();
-    tokio::select! {
-        _ = live.wait_for(|live| *live) => {}
-        () = worker.drain.draining() => {}
-    }
-    let mut accepting = Vec::new();
-    for (index, socket) in sockets.into_iter().enumerate() {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let run = listener::run(Rc::clone(&worker), index, socket, Arc::clone(&crew));
-                accepting.push(tokio::task::spawn_local(run));
-            }
-            Err(error) => {
-                // A worker that cannot serve ends, and the process with it: LIVE would be a lie.
-                tracing::error!(%error, "a listener cannot be served");
-                return;
-            }
-        }
-    }
-    let leave = async {
-        for listener in accepting {
-            let _ = listener.await;
-        }
-        // Listeners may have been closed by hand: what is connected goes on until the process leaves.
-        worker.drain.draining().await;
-        worker.close_idle();
-        while worker.connections.load(Relaxed) > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::select! {
-        () = leave => {}
-        () = worker.drain.closed() => {
-            let cut = u64::from(worker.active_requests.get());
-            worker.process.registry.server.add(worker.shard, ServerStat::DrainCutRequests, cut);
-            tracing::warn!(requests = cut, "the drain time is over: what is left is cut");
-        }
-    }
-    worker.process.workers_done.fetch_add(1, Relaxed);
-}
-
 /// Admin, sources and signals; returns the exit code.
 fn control_thread(
     runtime: &Runtime,
-    process: &Arc<Process>,
+    opening: &Rc<Opening>,
     admin_socket: TcpListener,
-    died: &AtomicBool,
-    (start, access_logs): (&Start, &Arc<AccessLogs>),
+    (process, start, access_logs): (&Arc<Process>, &Start, &Arc<AccessLogs>),
 ) -> u8 {
     LocalSet::new().block_on(runtime, async {
         let Ok(admin_socket) = tokio::net::TcpListener::from_std(admin_socket) else { return EXIT_DIED };
@@ -313,23 +180,45 @@ fn control_thread(
         let admin = Admin::new(Arc::clone(process), hooks, labels);
         tokio::task::spawn_local(admin::serve(admin_socket, admin));
         tokio::task::spawn_local(follow_admin(Arc::clone(process), wished, quit));
-        let (file, state_dir) = (start.cli.config.clone(), start.cli.state_dir.clone());
-        let control = sources::start(process, file, state_dir, &start.environment);
-        tokio::task::spawn_local(become_live(Arc::clone(process)));
+        tokio::task::spawn_local(few_clients::warn(Arc::clone(process)));
+        let control = match sources::start(process, settings(process, opening, start)) {
+            Ok(control) => control,
+            Err(error) => {
+                tracing::error!("{error}");
+                return EXIT_CONFIG;
+            }
+        };
+        if opening.is_open() {
+            tokio::task::spawn_local(become_live(Arc::clone(process)));
+        }
         tokio::select! {
             () = until_signals_end(process) => 0,
-            () = death(died) => {
+            () = opening.death() => {
                 tracing::error!("a worker ended before its time: the process ends with it");
                 EXIT_DIED
             }
-            () = drained(process) => {
-                if let Some(control) = &control {
-                    sources::report::farewell(process, control).await;
+            () = drained(process, opening) => {
+                if let Some(control) = control.filter(|_| opening.is_open()) {
+                    sources::report::farewell(process, &control).await;
                 }
                 0
             }
         }
     })
+}
+
+fn settings(process: &Arc<Process>, opening: &Rc<Opening>, start: &Start) -> Settings {
+    let (process, opening) = (Arc::clone(process), Rc::clone(opening));
+    Settings {
+        file: start.cli.config.clone(),
+        state_dir: start.cli.state_dir.clone(),
+        environment: start.environment.clone(),
+        open: Box::new(move |bootstrap| {
+            opening.open_first(bootstrap)?;
+            tokio::task::spawn_local(become_live(Arc::clone(&process)));
+            Ok(())
+        }),
+    }
 }
 
 /// What admin wishes of listeners and process.
@@ -393,18 +282,13 @@ async fn until_signals_end(process: &Process) {
     }
 }
 
-async fn death(died: &AtomicBool) {
-    while !died.load(Relaxed) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Ready when the drain is over on every worker, or its time.
-async fn drained(process: &Process) {
+/// Ready when the drain is over on every worker, or its time; at once when there are no workers yet.
+async fn drained(process: &Process, opening: &Opening) {
     let watch = process.drain.watch();
     watch.draining().await;
     loop {
-        if process.workers_done.load(Relaxed) >= process.command_line.concurrency
+        if !opening.is_open()
+            || process.workers_done.load(Relaxed) >= process.command_line.concurrency
             || watch.phase() == Phase::Closed
         {
             return;

@@ -1,15 +1,34 @@
 //! The environment of the gateway: variables of App Mesh's Envoy image, and our own.
 //!
-//! Owns their names and what they mean here. It must never stop a start: what cannot be read is ignored and listed.
-//! Next: `app.rs`.
+//! Owns their names, what they mean here, and how a configuration is made of them and a file. A variable of the image
+//! must never stop a start: what cannot be read is ignored and listed. One of ours that cannot be used stops it, by
+//! name. Next: `app.rs`.
 
-use gateway_config::model::Bootstrap;
+use gateway_config::model::{Bootstrap, Control, Secret, StateItem};
+use gateway_config::rules::Rule;
+use gateway_config::{MAX_FILE_BYTES, parse_bootstrap, parse_partial_bootstrap, read_bootstrap};
+use std::path::Path;
+
+/// Value of the state item's partition key when `GATEWAY_STATE_KEY` says nothing.
+const DEFAULT_STATE_KEY: &str = "weir";
+/// Every PEM certificate begins so.
+const PEM: &str = "-----BEGIN CERTIFICATE-----";
 
 /// What the environment says: variables of App Mesh's Envoy image that make sense here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
     /// `GATEWAY_CONFIG`: the configuration itself.
     pub config: Option<String>,
+    /// `GATEWAY_CONTROL`: where control is.
+    pub control: Option<String>,
+    /// `GATEWAY_TOKEN`, its first line: the token for control.
+    pub token: Option<Secret>,
+    /// `GATEWAY_CONTROL_CA`: PEM certificates that control's is checked against.
+    pub control_ca: Option<String>,
+    /// `GATEWAY_STATE_TABLE`: the DynamoDB table of control's state item.
+    pub state_table: Option<String>,
+    /// `GATEWAY_STATE_KEY`: the item's key.
+    pub state_key: Option<String>,
     /// `ENVOY_LOG_LEVEL`.
     pub log_level: Option<String>,
     /// `ENVOY_CONCURRENCY`.
@@ -24,8 +43,23 @@ pub struct Environment {
     pub resource_cluster: Option<String>,
     /// `ENABLE_ENVOY_STATS_TAGS` is 1 or true.
     pub stats_tags: bool,
-    /// Variables of that image that mean nothing here, or whose value cannot be read.
+    /// Variables of that image that mean nothing here, or whose value cannot be read; and names like ours.
     pub ignored: Vec<String>,
+    /// Variables that are set and empty, which count as not set: an ECS secret can be empty.
+    pub empty: Vec<String>,
+    /// Variables of ours that cannot be used: which, why, and what to do.
+    pub faults: Vec<String>,
+}
+
+/// Why there is no configuration to start with. The text is for people and whole.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Unusable {
+    /// Nobody said what to serve.
+    #[error("{0}")]
+    Nothing(String),
+    /// What was said is refused.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Environment {
@@ -36,8 +70,17 @@ impl Environment {
         let mut clusters: [Option<String>; 2] = [None, None];
         for (name, value) in variables {
             let value = value.trim().to_owned();
+            if value.is_empty() && is_known(&name) {
+                found.empty.push(name);
+                continue;
+            }
             match name.as_str() {
                 "GATEWAY_CONFIG" => found.config = Some(value),
+                "GATEWAY_CONTROL" => found.control = Some(value.trim_end_matches('/').to_owned()),
+                "GATEWAY_TOKEN" => found.token = first_line(&value).map(Secret),
+                "GATEWAY_CONTROL_CA" => found.control_ca = Some(value),
+                "GATEWAY_STATE_TABLE" => found.state_table = Some(value),
+                "GATEWAY_STATE_KEY" => found.state_key = Some(value),
                 "ENVOY_LOG_LEVEL" => found.log_level = Some(value),
                 "ENVOY_CONCURRENCY" => found.number(&name, &value, |f, n| f.concurrency = Some(n)),
                 "ENVOY_ADMIN_ACCESS_PORT" => found.number(&name, &value, |f, n| f.admin_port = Some(n)),
@@ -48,7 +91,7 @@ impl Environment {
                 "APPMESH_RESOURCE_CLUSTER" => clusters[0] = Some(value),
                 "APPMESH_VIRTUAL_NODE_CLUSTER" => clusters[1] = Some(value),
                 "ENABLE_ENVOY_STATS_TAGS" => found.stats_tags = value == "1" || value == "true",
-                _ if is_of_the_image(&name) => found.ignored.push(name),
+                _ if is_known(&name) => found.ignored.push(name),
                 _ => {}
             }
         }
@@ -57,7 +100,129 @@ impl Environment {
         found.resource = resource.map(|text| text.rsplit(':').next().unwrap_or_default().to_owned());
         found.resource_cluster = clusters.into_iter().flatten().next();
         found.ignored.sort();
+        found.empty.sort();
+        found.faults = found.check();
         found
+    }
+
+    /// What is wrong with our own variables.
+    fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Some(url) = &self.control {
+            if url.contains('@') {
+                // Not shown: what stands before the `@` may be a secret.
+                faults.push(
+                    "GATEWAY_CONTROL: a URL with a user part; write http://host:18000, and the token into \
+                     GATEWAY_TOKEN"
+                        .to_owned(),
+                );
+            } else if let Err(fault) = Rule::HttpUrl.check(url) {
+                faults.push(format!("GATEWAY_CONTROL: {}; {}", fault.message, fault.cure));
+            }
+        }
+        if self.token.as_ref().is_some_and(|token| !token.0.bytes().all(|byte| byte.is_ascii_graphic())) {
+            faults.push(
+                "GATEWAY_TOKEN: blanks, control or other characters that no token has (the value is not shown); \
+                 put the token alone into the secret"
+                    .to_owned(),
+            );
+        }
+        if self.control_ca.as_ref().is_some_and(|text| !text.contains(PEM)) {
+            faults.push(format!(
+                "GATEWAY_CONTROL_CA: no certificate in it; it takes the text of a PEM file, from `{PEM}` on"
+            ));
+        }
+        faults
+    }
+
+    /// What should be said at the start although it stops nothing.
+    pub fn notes(&self, bootstrap: &Bootstrap) -> Vec<String> {
+        let mut notes: Vec<String> =
+            self.empty.iter().map(|name| format!("{name} is empty and counts as not set")).collect();
+        let of_control = [
+            ("GATEWAY_TOKEN", self.token.is_some()),
+            ("GATEWAY_CONTROL_CA", self.control_ca.is_some()),
+            ("GATEWAY_STATE_TABLE", self.state_table.is_some()),
+        ];
+        if bootstrap.control.is_none() {
+            let set = of_control.into_iter().filter(|(_, set)| *set);
+            notes.extend(set.map(|(name, _)| {
+                format!("{name} means nothing without control; say where it is with GATEWAY_CONTROL")
+            }));
+        }
+        if self.state_key.is_some() && self.state_table.is_none() {
+            notes.push("GATEWAY_STATE_KEY means nothing without GATEWAY_STATE_TABLE".to_owned());
+        }
+        notes
+    }
+
+    /// The configuration of a start: of the file, else of `GATEWAY_CONFIG`, else of control alone; completed by the
+    /// variables. It may be without listeners only when control is known.
+    ///
+    /// # Errors
+    /// [`Unusable`], with everything that is wrong with variables and file.
+    pub fn bootstrap(&self, path: Option<&Path>) -> Result<Bootstrap, Unusable> {
+        let read = match (path, &self.config) {
+            (Some(path), _) => self.read_file(path),
+            (None, Some(text)) => self.parse("GATEWAY_CONFIG", text.as_bytes()),
+            (None, None) if self.control.is_some() => self.parse("GATEWAY_CONTROL", b"{}"),
+            (None, None) if self.faults.is_empty() => return Err(Unusable::Nothing(self.nothing())),
+            (None, None) => Err(String::new()),
+        };
+        let variables: String = self.faults.iter().map(|fault| format!("gateway: {fault}\n")).collect();
+        match read {
+            Err(text) => Err(Unusable::Refused(variables + &text)),
+            Ok(_) if !variables.is_empty() => Err(Unusable::Refused(variables)),
+            Ok(bootstrap) if bootstrap.listeners.is_empty() && bootstrap.control.is_none() => {
+                Err(Unusable::Nothing(self.nothing()))
+            }
+            Ok(bootstrap) => Ok(bootstrap),
+        }
+    }
+
+    /// A configuration file, completed by the variables.
+    ///
+    /// # Errors
+    /// Every error of the file, as text.
+    pub fn read_file(&self, path: &Path) -> Result<Bootstrap, String> {
+        if self.control.is_some()
+            && let Ok(bytes) = std::fs::read(path)
+            && bytes.len() <= MAX_FILE_BYTES
+        {
+            return self.parse(&path.display().to_string(), &bytes);
+        }
+        self.completed(read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string()))
+    }
+
+    fn parse(&self, name: &str, text: &[u8]) -> Result<Bootstrap, String> {
+        let parse = if self.control.is_some() { parse_partial_bootstrap } else { parse_bootstrap };
+        self.completed(parse(name, text).map_err(|diagnostics| diagnostics.to_string()))
+    }
+
+    fn completed(&self, read: Result<Bootstrap, String>) -> Result<Bootstrap, String> {
+        let mut bootstrap = read?;
+        self.complete(&mut bootstrap);
+        Ok(bootstrap)
+    }
+
+    /// What to add, when there is nothing to serve.
+    fn nothing(&self) -> String {
+        let mut text =
+            "gateway: there is nothing to serve: no configuration, and no control to get one from.\n"
+                .to_owned();
+        if let Some(resource) = &self.resource {
+            text += &format!(
+                "The environment names `{resource}` of App Mesh, which ended on 2026-09-30: the name alone says nothing \
+                 any more.\n"
+            );
+        }
+        for name in &self.empty {
+            text += &format!("{name} is set but empty, which counts as not set.\n");
+        }
+        text += "Add to the container's environment GATEWAY_CONTROL=http://HOST:18000 (the address of control, which \
+                 gives listeners, clusters and weights) and the secret GATEWAY_TOKEN (a gateway token of it); or put a \
+                 configuration's text into GATEWAY_CONFIG, or name a file with --config FILE.\n";
+        text
     }
 
     fn number<N: std::str::FromStr>(&mut self, name: &str, value: &str, set: impl FnOnce(&mut Self, N)) {
@@ -75,6 +240,26 @@ impl Environment {
         if let Some(resource) = &self.resource {
             bootstrap.node.id.clone_from(resource);
             bootstrap.node.cluster.clone_from(self.resource_cluster.as_ref().unwrap_or(resource));
+        }
+        if let Some(url) = &self.control {
+            let control = bootstrap.control.get_or_insert_with(|| Control {
+                url: String::new(),
+                token_file: None,
+                token: None,
+                ca_file: None,
+                ca: None,
+                state_dir: None,
+                state_item: None,
+            });
+            control.url.clone_from(url);
+        }
+        if let Some(control) = &mut bootstrap.control {
+            control.token.clone_from(&self.token);
+            control.ca.clone_from(&self.control_ca);
+            if let Some(table) = &self.state_table {
+                let key = self.state_key.clone().unwrap_or_else(|| DEFAULT_STATE_KEY.to_owned());
+                control.state_item = Some(StateItem { table: table.clone(), key });
+            }
         }
     }
 
@@ -96,9 +281,24 @@ impl Environment {
     }
 }
 
-fn is_of_the_image(name: &str) -> bool {
-    const PREFIXES: [&str; 7] =
-        ["APPMESH_", "APPNET_", "ENVOY_", "ENABLE_ENVOY_", "XRAY_", "STATSD_", "DATADOG_"];
+/// A token file has its token on the first line, so one secret can serve both.
+fn first_line(text: &str) -> Option<String> {
+    text.lines().next().map(|line| line.trim().to_owned())
+}
+
+/// Names of the image, and names like ours.
+fn is_known(name: &str) -> bool {
+    const PREFIXES: [&str; 9] = [
+        "GATEWAY_",
+        "LISTENER_DRAIN_",
+        "APPMESH_",
+        "APPNET_",
+        "ENVOY_",
+        "ENABLE_ENVOY_",
+        "XRAY_",
+        "STATSD_",
+        "DATADOG_",
+    ];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -118,6 +318,85 @@ mod tests {
         ]);
         assert_eq!(found.resource.as_deref(), Some("mesh/m/virtualGateway/g"));
         assert_eq!(found.mesh_and_gateway(), Some(("m", "g")));
+    }
+
+    const SEED: (&str, &str) = ("APPMESH_VIRTUAL_NODE_NAME", "mesh/m/virtualGateway/g");
+
+    #[test]
+    fn with_control_alone_there_is_a_configuration_without_listeners() {
+        let found = read(&[
+            SEED,
+            ("GATEWAY_CONTROL", "https://control.test:18000/"),
+            ("GATEWAY_TOKEN", "s3cret\nolder"),
+            ("GATEWAY_STATE_TABLE", "weir-state"),
+        ]);
+        let bootstrap = found.bootstrap(None).unwrap();
+        assert!(bootstrap.listeners.is_empty());
+        assert_eq!(bootstrap.node.id, "mesh/m/virtualGateway/g");
+        let control = bootstrap.control.clone().unwrap();
+        assert_eq!(control.url, "https://control.test:18000");
+        assert_eq!(control.token, Some(Secret("s3cret".to_owned())));
+        let item = control.state_item.unwrap();
+        assert_eq!((item.table.as_str(), item.key.as_str()), ("weir-state", "weir"));
+        assert!(!format!("{found:?}{bootstrap:?}").contains("s3cret"), "a token is never shown");
+    }
+
+    #[test]
+    fn the_environment_wins_over_what_the_text_says_of_control() {
+        let text = "control: {url: 'http://old:18000', token_file: /run/token, state_dir: /state}";
+        let found = read(&[("GATEWAY_CONFIG", text), ("GATEWAY_CONTROL", "http://new:18000")]);
+        let control = found.bootstrap(None).unwrap().control.unwrap();
+        assert_eq!(control.url, "http://new:18000");
+        assert_eq!(control.state_dir.as_deref(), Some("/state"), "what no variable says stays");
+    }
+
+    #[test]
+    fn the_variable_of_the_former_mesh_alone_is_told_what_to_add() {
+        let found = read(&[SEED, ("GATEWAY_TOKEN", " ")]);
+        let Err(Unusable::Nothing(text)) = found.bootstrap(None) else { panic!("started with nothing") };
+        for part in [
+            "mesh/m/virtualGateway/g",
+            "GATEWAY_CONTROL=http",
+            "GATEWAY_CONFIG",
+            "GATEWAY_TOKEN is set but empty",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_of_ours_that_cannot_be_used_is_named_and_its_secret_is_not() {
+        for (name, value, why) in [
+            ("GATEWAY_CONTROL", "control:18000", "`control:18000` is not"),
+            ("GATEWAY_CONTROL", "http://hidden@control:18000", "user part"),
+            ("GATEWAY_TOKEN", "hid den", "not shown"),
+            ("GATEWAY_CONTROL_CA", "hidden.pem", "PEM"),
+        ] {
+            let found = read(&[("GATEWAY_CONTROL", "http://control.test:18000"), (name, value)]);
+            let Err(Unusable::Refused(text)) = found.bootstrap(None) else { panic!("{name} was taken") };
+            assert!(text.contains(name) && text.contains(why), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(!text.contains("hid"), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_and_text_are_refused_together() {
+        let found = read(&[("GATEWAY_CONFIG", "{admni: 1}"), ("GATEWAY_CONTROL", "nonsense")]);
+        let Err(Unusable::Refused(text)) = found.bootstrap(None) else { panic!("taken") };
+        assert!(text.contains("GATEWAY_CONTROL") && text.contains("admni"), "{text}");
+    }
+
+    #[test]
+    fn empty_variables_and_those_without_a_use_are_named() {
+        let found = read(&[("GATEWAY_CONTROL", ""), ("GATEWAY_TOKEN", "t"), ("GATEWAY_STATE_KEY", "k")]);
+        let bootstrap = parse_partial_bootstrap("test", b"{}").unwrap();
+        let notes = found.notes(&bootstrap).join("\n");
+        for part in
+            ["GATEWAY_CONTROL is empty", "GATEWAY_TOKEN means nothing", "GATEWAY_STATE_KEY means nothing"]
+        {
+            assert!(notes.contains(part), "{notes}");
+        }
     }
 
     #[test]

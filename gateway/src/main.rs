@@ -6,11 +6,9 @@
 
 use clap::Parser as _;
 use gateway::app::{self, Start};
-use gateway::cli::{Cli, Mode};
-use gateway::environment::Environment;
-use gateway_config::diagnostic::Diagnostics;
-use gateway_config::model::Bootstrap;
-use gateway_config::{parse_bootstrap, read_bootstrap};
+use gateway::cli::{Cli, Command, Mode};
+use gateway::commands::{doctor, override_route};
+use gateway::environment::{Environment, Unusable};
 use std::process::ExitCode;
 
 /// Wrong usage (sysexits EX_USAGE).
@@ -27,25 +25,26 @@ fn main() -> ExitCode {
         }
     };
     let environment = Environment::read(std::env::vars());
-    let Some(loaded) = load(&cli, &environment) else {
-        eprintln!(
-            "gateway: there is no configuration; name a file with --config FILE, or put the text into the variable \
-             GATEWAY_CONFIG"
-        );
-        return ExitCode::from(EXIT_USAGE);
-    };
-    let mut bootstrap = match loaded {
+    if let Some(Command::Override(args)) = &cli.command {
+        return override_route::run(args, &environment);
+    }
+    if cli.mode == Mode::Doctor {
+        return doctor::run(&cli, &environment);
+    }
+    let bootstrap = match environment.bootstrap(cli.config.as_deref()) {
         Ok(bootstrap) => bootstrap,
-        Err(diagnostics) => {
-            eprint!("{diagnostics}");
-            return ExitCode::from(EXIT_CONFIG);
+        Err(unusable) => {
+            eprint!("{unusable}");
+            return ExitCode::from(match unusable {
+                Unusable::Nothing(_) => EXIT_USAGE,
+                Unusable::Refused(_) => EXIT_CONFIG,
+            });
         }
     };
     if cli.mode == Mode::Validate {
         println!("configuration OK");
         return ExitCode::SUCCESS;
     }
-    environment.complete(&mut bootstrap);
     let log = match lifecycle::logging::init(&cli.level(&environment), cli.log_json) {
         Ok(log) => log,
         Err(error) => {
@@ -59,13 +58,8 @@ fn main() -> ExitCode {
             "variables that mean nothing here are ignored"
         );
     }
-    ExitCode::from(app::run(Start { cli, environment, bootstrap, log }))
-}
-
-fn load(cli: &Cli, environment: &Environment) -> Option<Result<Bootstrap, Diagnostics>> {
-    match (&cli.config, &environment.config) {
-        (Some(path), _) => Some(read_bootstrap(path)),
-        (None, Some(text)) => Some(parse_bootstrap("GATEWAY_CONFIG", text.as_bytes())),
-        (None, None) => None,
+    for note in environment.notes(&bootstrap) {
+        tracing::warn!("{note}");
     }
+    ExitCode::from(app::run(Start { cli, environment, bootstrap, log }))
 }

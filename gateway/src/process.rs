@@ -8,6 +8,7 @@ use crate::stats::registry::Registry;
 use lifecycle::drain::Drain;
 use lifecycle::logging::LogHandle;
 use lifecycle::readiness::Ready;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +53,59 @@ pub struct CommandLine {
     pub drain_time: Duration,
 }
 
+/// Who gave the listeners and clusters in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody yet: control is asked.
+    Awaited,
+    /// The file, or the text in `GATEWAY_CONFIG`.
+    #[default]
+    File,
+    /// Control, since the start.
+    Control,
+    /// The copy of control's last word in `--state-dir`.
+    Saved,
+    /// Control's state item.
+    StateItem,
+}
+
+impl Origin {
+    /// As admin spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Awaited => "awaited",
+            Self::File => "file",
+            Self::Control => "control",
+            Self::Saved => "saved",
+            Self::StateItem => "state_item",
+        }
+    }
+}
+
+/// Where the listeners and clusters in force are from, for admin and control.
+#[derive(Clone, Debug)]
+pub struct Provenance {
+    /// Who gave them.
+    pub origin: Origin,
+    /// Their version_info; empty when they are from a file.
+    pub version: String,
+    /// When control gave them, or the copy was made; for a state item and a file: when it was read.
+    pub since: SystemTime,
+    /// While they are awaited: who was asked, and why there is no answer.
+    pub waiting: BTreeMap<&'static str, String>,
+}
+
+impl Default for Provenance {
+    fn default() -> Self {
+        Self {
+            origin: Origin::File,
+            version: String::new(),
+            since: SystemTime::now(),
+            waiting: BTreeMap::new(),
+        }
+    }
+}
+
 /// Facts about this process, shared by admin, discovery and reports.
 #[derive(Debug)]
 pub struct Process {
@@ -79,7 +133,7 @@ pub struct Process {
     pub log: LogHandle,
     /// `POST /healthcheck/fail`.
     pub health_failed: AtomicBool,
-    /// LIVE is due, whatever is still awaited (set once after 15 s, or when nothing is awaited).
+    /// LIVE was reached: nothing is awaited, or 15 s have passed since listeners were bound. Never taken back.
     pub live: AtomicBool,
     /// Bound addresses, listener name first.
     pub listeners: Mutex<Vec<(String, SocketAddr)>>,
@@ -91,8 +145,10 @@ pub struct Process {
     pub advise_close: AtomicBool,
     /// Workers whose drain is over.
     pub workers_done: AtomicUsize,
-    /// Why the last file reload was refused; empty when it was taken.
+    /// Why the last file reload, or the last configuration from control, was refused; empty when it was taken.
     pub last_reload_error: Mutex<String>,
+    /// Where the configuration in force is from.
+    pub provenance: Mutex<Provenance>,
 }
 
 impl Process {
@@ -114,6 +170,16 @@ impl Process {
         self.live.store(true, Relaxed);
         self.live_signal.send_replace(true);
         self.registry.server.set(ServerStat::Live, 1);
+    }
+
+    /// Where the configuration in force is from.
+    pub fn provenance(&self) -> Provenance {
+        self.provenance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes where the configuration in force is from, or why there is none.
+    pub fn note_provenance(&self, change: impl FnOnce(&mut Provenance)) {
+        change(&mut self.provenance.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether answers should ask clients to take their next request elsewhere.

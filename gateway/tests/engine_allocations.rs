@@ -93,6 +93,7 @@ fn process(upstreams: &[(&Upstream, u32)], route: &str) -> Arc<Process> {
         advise_close: AtomicBool::new(false),
         workers_done: AtomicUsize::new(0),
         last_reload_error: Mutex::default(),
+        provenance: Mutex::default(),
     })
 }
 

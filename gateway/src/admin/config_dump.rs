@@ -7,7 +7,7 @@ use super::endpoints::Context;
 use super::envoy_json::{self, Splits, TYPES};
 use super::reply::Reply;
 use crate::access_log::timestamp;
-use crate::process::Process;
+use crate::process::{Origin, Process, Provenance};
 use crate::state::snapshot::Snapshot;
 use gateway_config::model::{Bootstrap, RouteConfiguration, RouteTarget};
 use gateway_config::wire::WeightSource;
@@ -40,6 +40,7 @@ fn sections(process: &Process, snapshot: &Snapshot, include_eds: bool) -> Vec<Va
     let started = timestamp::to_string(process.started_at);
     let updated = timestamp::to_string(snapshot.routes.updated);
     let dated = |key: &str, value: Value| json!({ key: value, "last_updated": updated });
+    let provenance = process.provenance();
     let clusters: Vec<Value> =
         bootstrap.clusters.iter().map(|c| dated("cluster", envoy_json::cluster(c))).collect();
     let listeners: Vec<Value> =
@@ -54,20 +55,47 @@ fn sections(process: &Process, snapshot: &Snapshot, include_eds: bool) -> Vec<Va
         // Envoy: `UpdateFailureState`; there for sections that can change while Envoy runs.
         fields.insert("error_state".to_owned(), json!({ "details": refused }));
     }
-    let mut out = vec![
-        own,
-        json!({ "@type": format!("{TYPES}.admin.v3.ClustersConfigDump"), "static_clusters": clusters }),
-    ];
+    let (clusters, listeners) = match provenance.origin {
+        Origin::File => (json!({ "static_clusters": clusters }), json!({ "static_listeners": listeners })),
+        _ => dynamic(&provenance, clusters, listeners),
+    };
+    let mut out = vec![own, typed(&format!("{TYPES}.admin.v3.ClustersConfigDump"), &clusters)];
     if include_eds {
         out.push(endpoints(snapshot));
     }
-    out.push(json!({
-        "@type": format!("{TYPES}.admin.v3.ListenersConfigDump"),
-        "static_listeners": listeners,
-    }));
+    out.push(typed(&format!("{TYPES}.admin.v3.ListenersConfigDump"), &listeners));
     out.push(json!({ "@type": format!("{TYPES}.admin.v3.ScopedRoutesConfigDump") }));
     out.push(routes(bootstrap, snapshot, &updated));
     out.push(json!({ "@type": format!("{TYPES}.admin.v3.SecretsConfigDump") }));
+    out
+}
+
+/// Clusters and listeners that control gave, as Envoy shows those of discovery (`DynamicCluster`, `DynamicListener`).
+fn dynamic(provenance: &Provenance, clusters: Vec<Value>, listeners: Vec<Value>) -> (Value, Value) {
+    let version = &provenance.version;
+    let versioned = |entry: &Value| {
+        let mut out = json!({ "version_info": version });
+        if let (Some(out), Some(entry)) = (out.as_object_mut(), entry.as_object()) {
+            out.extend(entry.clone());
+        }
+        out
+    };
+    let name = |entry: &Value| entry.get("listener").and_then(|listener| listener.get("name")).cloned();
+    let listener = |entry: &Value| json!({ "name": name(entry), "active_state": versioned(entry) });
+    let clusters: Vec<Value> = clusters.iter().map(versioned).collect();
+    let listeners: Vec<Value> = listeners.iter().map(listener).collect();
+    (
+        json!({ "version_info": version, "dynamic_active_clusters": clusters }),
+        json!({ "version_info": version, "dynamic_listeners": listeners }),
+    )
+}
+
+/// A message with its type in front.
+fn typed(name: &str, fields: &Value) -> Value {
+    let mut out = json!({ "@type": name });
+    if let (Some(out), Some(fields)) = (out.as_object_mut(), fields.as_object()) {
+        out.extend(fields.clone());
+    }
     out
 }
 
@@ -137,9 +165,11 @@ fn entries(sections: &[Value], resource: &str) -> Option<Vec<Value>> {
     if resource == "bootstrap" {
         return Some(sections.first().cloned().into_iter().collect());
     }
-    const KINDS: [(&str, &str, &str); 5] = [
+    const KINDS: [(&str, &str, &str); 7] = [
         ("static_clusters", "ClustersConfigDump", "StaticCluster"),
+        ("dynamic_active_clusters", "ClustersConfigDump", "DynamicCluster"),
         ("static_listeners", "ListenersConfigDump", "StaticListener"),
+        ("dynamic_listeners", "ListenersConfigDump", "DynamicListener"),
         ("static_route_configs", "RoutesConfigDump", "StaticRouteConfig"),
         ("dynamic_route_configs", "RoutesConfigDump", "DynamicRouteConfig"),
         ("static_endpoint_configs", "EndpointsConfigDump", "StaticEndpointConfig"),
@@ -148,12 +178,6 @@ fn entries(sections: &[Value], resource: &str) -> Option<Vec<Value>> {
     let section =
         sections.iter().find(|s| s["@type"].as_str().is_some_and(|t| t.ends_with(&format!(".{dump}"))));
     let list = section.and_then(|section| section.get(field)).and_then(Value::as_array);
-    let typed = |item: &Value| {
-        let mut out = json!({ "@type": format!("{TYPES}.admin.v3.{dump}.{entry}") });
-        if let (Some(out), Some(item)) = (out.as_object_mut(), item.as_object()) {
-            out.extend(item.clone());
-        }
-        out
-    };
-    Some(list.map(|list| list.iter().map(typed).collect()).unwrap_or_default())
+    let name = format!("{TYPES}.admin.v3.{dump}.{entry}");
+    Some(list.map(|list| list.iter().map(|item| typed(&name, item)).collect()).unwrap_or_default())
 }

@@ -69,6 +69,11 @@ impl Reply {
         Self::new(JSON, String::from_utf8(out).unwrap_or_default())
     }
 
+    /// With another status than 200.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// As HTTP, in Envoy's order of headers.
     pub fn into_response(self) -> Response<Page> {
         let mut response = Response::new(Page(Some(Bytes::from(self.body))));

@@ -4,11 +4,13 @@
 
 use super::endpoints::Context;
 use super::envoy_json::duration;
+use super::overrides;
 use super::reply::Reply;
-use crate::process::ServerState;
+use crate::process::{Origin, Process, ServerState};
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 /// The commit this was built from; `0` when the build did not say.
 fn sha() -> &'static str {
@@ -61,12 +63,31 @@ pub fn ready(context: &Context<'_>) -> Reply {
     Reply::text(status, format!("{}\n", state.as_str()))
 }
 
-/// `/server_info`: always 200, whatever the state.
+/// Where the configuration is from, in the words of ours that stand beside Envoy's.
+fn configuration(process: &Process) -> Value {
+    let provenance = process.provenance();
+    let age = SystemTime::now().duration_since(provenance.since).unwrap_or_default();
+    let mut out = json!({ "source": provenance.origin.as_str() });
+    if let Some(fields) = out.as_object_mut() {
+        if provenance.origin == Origin::Awaited {
+            fields.insert("waiting".to_owned(), json!(provenance.waiting));
+        } else {
+            fields.insert("version_info".to_owned(), json!(provenance.version));
+            fields.insert("age_seconds".to_owned(), json!(age.as_secs()));
+        }
+    }
+    out
+}
+
+/// `/server_info`: 503 until the process was LIVE for the first time, for a load balancer's health check looks at
+/// nothing else; always 200 from then on, as Envoy, whatever the state.
 pub fn server_info(context: &Context<'_>) -> Reply {
     let process = context.process;
     let bootstrap = process.store.snapshot().routes.bootstrap.clone();
     let uptime = duration(Duration::from_secs(process.started.elapsed().as_secs()));
     let line = &process.command_line;
+    let begun = process.live.load(Relaxed);
+    let status = if begun { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Reply::json(&json!({
         "version": version(),
         "state": process.state().as_str(),
@@ -90,7 +111,12 @@ pub fn server_info(context: &Context<'_>) -> Reply {
         "node": {
             "id": bootstrap.node.id,
             "cluster": bootstrap.node.cluster,
-            "metadata": { "weir": { "instance_id": process.instance_id, "boot_id": process.boot_id } },
+            "metadata": { "weir": {
+                "instance_id": process.instance_id,
+                "boot_id": process.boot_id,
+                "configuration": configuration(process),
+                "overrides": overrides::shown(&process.store.snapshot()),
+            } },
             "locality": { "zone": process.zone },
             "user_agent_name": "envoy",
             "user_agent_build_version": user_agent(),
@@ -101,4 +127,5 @@ pub fn server_info(context: &Context<'_>) -> Reply {
         },
         "hot_restart_initializing": false,
     }))
+    .with_status(status)
 }

@@ -2,21 +2,21 @@
 //!
 //! Owns the loop of requests, what is acknowledged and what is refused, the fence of versions, and the first weights
 //! of a start. Once control has spoken, its silence changes nothing. It must never apply a part of an answer.
-//! Next: `saved.rs`.
+//! Next: `configuration.rs`, the same for listeners and clusters, and `memory.rs`, what is known without control.
 
 use super::backoff::Backoff;
 use super::link::Link;
+use super::memory::{Memory, Remembered};
 use super::report;
-use super::saved::{self, Saver};
+use super::saved::Saver;
 use super::vital::Vital;
 use crate::process::Process;
 use crate::state::change::{Change, RouteWeights};
 use crate::stats::cells::Shard;
 use crate::stats::names::ServerStat;
-use gateway_config::model;
 use gateway_config::wire::{
-    DiscoveryNode, DiscoveryRequest, DiscoveryResponse, ErrorDetail, NodeMetadata, ROUTE_TYPE_URL,
-    RouteConfigurationResource, Version, WeightSource,
+    DiscoveryRequest, DiscoveryResponse, ErrorDetail, ROUTE_TYPE_URL, RouteConfigurationResource, Version,
+    WeightSource,
 };
 use http::StatusCode;
 use lifecycle::readiness::TaskGuard;
@@ -27,31 +27,28 @@ use tokio::sync::watch;
 
 const PATH: &str = "/v3/discovery:routes";
 /// First wait after a failed request.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait: a control that is back is heard within it, which is less than it gives the fleet to come back.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// After an answer was refused: at most two requests in this time.
-const REFUSED_WAIT: Duration = Duration::from_secs(5);
+pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// After an answer without news that was not held.
 const UNHELD_WAIT: Duration = Duration::from_millis(500);
 /// An answer that comes sooner was not held.
-const HELD: Duration = Duration::from_millis(200);
+pub(super) const HELD: Duration = Duration::from_millis(200);
 /// gRPC INVALID_ARGUMENT, as Envoy sends it with a refusal.
-const INVALID_ARGUMENT: i32 = 3;
+pub(super) const INVALID_ARGUMENT: i32 = 3;
 
-/// Starts discovery and reports. First weights are put in place before this returns: the saved copy if there is one,
-/// under it the stable at 100 %. The link is for whoever says the last word ([`report::farewell`]).
-pub fn start(process: &Arc<Process>, config: model::Control) -> Option<Link> {
-    let baseline = first_weights(process, config.state_dir.as_deref());
-    let link = Link::new(&config.url, config.token_file.clone())
-        .inspect_err(|error| tracing::error!(%error, "control cannot be asked"))
-        .ok()?;
+/// Starts discovery and reports. First weights are put in place before this returns: what is remembered, under it the
+/// stable at 100 %. A state item that is still being read counts until control has spoken.
+pub fn start(process: &Arc<Process>, link: &Link, saver: Option<Saver>, memory: Memory) {
     let guard = process.ready.register_task("weights from control");
     let talk = Talk {
         process: Arc::clone(process),
-        link: link.clone(),
-        saver: config.state_dir.map(Saver::start),
-        in_force: baseline,
+        link: link.another(),
+        saver,
+        in_force: first_weights(process, &memory),
+        confirmed: false,
         answered: BTreeSet::new(),
         unknown: BTreeSet::new(),
         nonce: String::new(),
@@ -60,25 +57,27 @@ pub fn start(process: &Arc<Process>, config: model::Control) -> Option<Link> {
         last_error: String::new(),
     };
     let vital = Vital::of(process);
-    vital.spawn("discovery", talk.run(guard));
+    vital.spawn("discovery", talk.run(guard, memory));
     vital.spawn("reports", report::send(Arc::clone(process), link.another()));
-    Some(link.another())
 }
 
-/// Puts the first weights in place; the version of the saved copy, if any of it was taken.
-fn first_weights(process: &Process, state_dir: Option<&str>) -> Option<Version> {
+/// Puts the first weights in place; the version of what is remembered, if any of it was taken.
+fn first_weights(process: &Process, memory: &Memory) -> Option<Version> {
     let snapshot = process.store.snapshot();
-    let managed = report::managed(&snapshot);
     let stables =
         snapshot.splits.iter().filter(|split| split.managed).filter_map(|split| split.all_to_stable());
     apply(process, stables.collect());
-    let (version, routes) = saved::read(state_dir?, SystemTime::now())?;
-    // One by one: a route that the file has changed since must not cost the others their weights.
+    memory.newest().and_then(|remembered| recall(process, remembered))
+}
+
+fn recall(process: &Process, remembered: &Remembered) -> Option<Version> {
+    let managed = report::managed(&process.store.snapshot());
+    // One by one: a route that the configuration has changed since must not cost the others their weights.
     let mut taken = false;
-    for saved in routes.into_iter().filter(|saved| managed.contains(&saved.route)) {
-        taken |= apply(process, vec![saved]);
+    for known in remembered.routes.iter().filter(|known| managed.contains(&known.route)) {
+        taken |= apply(process, vec![known.clone()]);
     }
-    taken.then(|| Version::parse(&version)).flatten()
+    remembered.version.clone().filter(|_| taken)
 }
 
 fn apply(process: &Process, routes: Vec<RouteWeights>) -> bool {
@@ -95,6 +94,8 @@ struct Talk {
     link: Link,
     saver: Option<Saver>,
     in_force: Option<Version>,
+    /// Control has spoken since the start.
+    confirmed: bool,
     /// The routes that the last good answer was about.
     answered: BTreeSet<String>,
     /// Of those: the ones that control did not know.
@@ -132,7 +133,7 @@ impl Asked {
 }
 
 impl Talk {
-    async fn run(mut self, guard: TaskGuard) {
+    async fn run(mut self, guard: TaskGuard, mut memory: Memory) {
         let mut guard = Some(guard);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         let mut recent: [Option<Instant>; 2] = [None, None];
@@ -151,6 +152,12 @@ impl Talk {
                 }
                 // A reload brought or took routes: their weights are asked for now, not when the hold is over.
                 () = other_routes(&process, &mut changes, &names) => continue,
+                () = memory.more(), if !self.confirmed => {
+                    if let Some(newest) = memory.newest() {
+                        self.in_force = recall(&self.process, newest).or(self.in_force.take());
+                    }
+                    continue;
+                }
             };
             let connected = !matches!(heard, Heard::Failed(_));
             self.process.registry.server.set(ServerStat::ControlConnected, u64::from(connected));
@@ -209,10 +216,7 @@ impl Talk {
                 if asked.was_kept() && self.in_force.is_some() { Heard::Good } else { Heard::Unheld }
             }
             Ok((StatusCode::OK, body)) => self.heard(&body, names, &asked),
-            Ok((status, body)) => {
-                let text: String = String::from_utf8_lossy(&body).chars().take(300).collect();
-                self.failed(format!("control answers {status}: {text}"))
-            }
+            Ok((status, body)) => self.failed(self.link.refusal(status, &body)),
         }
     }
 
@@ -226,19 +230,10 @@ impl Talk {
     }
 
     fn request(&self, names: &BTreeSet<String>) -> DiscoveryRequest {
-        let snapshot = self.process.store.snapshot();
-        let node = &snapshot.routes.bootstrap.node;
         DiscoveryRequest {
             version_info: self.in_force.as_ref().map(ToString::to_string).unwrap_or_default(),
             resource_names: names.iter().cloned().collect(),
-            node: DiscoveryNode {
-                id: node.id.clone(),
-                cluster: node.cluster.clone(),
-                metadata: NodeMetadata {
-                    hold: false,
-                    weir: Some(report::status(&self.process, self.goodbye)),
-                },
-            },
+            node: report::node(&self.process, self.goodbye),
             type_url: ROUTE_TYPE_URL.to_owned(),
             response_nonce: self.nonce.clone(),
             error_detail: self.refusal.clone(),
@@ -273,10 +268,11 @@ impl Talk {
         }
         self.count(ServerStat::DiscoveryUpdateSuccess);
         self.note_unknown(names, &routes);
-        if let Some(saver) = &mut self.saver {
-            saver.keep(&version_info, routes);
+        if let Some(saver) = &self.saver {
+            saver.keep(&version_info, &routes);
         }
         self.in_force = Some(version);
+        self.confirmed = true;
         self.answered.clone_from(names);
         self.nonce = nonce;
         self.refusal = None;

@@ -8,7 +8,6 @@ use crate::process::Process;
 use crate::state::change::Change;
 use crate::stats::cells::Shard;
 use crate::stats::names::ServerStat;
-use gateway_config::read_bootstrap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -42,11 +41,7 @@ fn fingerprint(path: &Path) -> Option<u64> {
 
 /// `first`: nothing was taken from this watch yet, so what is read is most likely what runs already.
 fn reload(process: &Process, path: &Path, environment: &Environment, first: bool) {
-    let read = read_bootstrap(path).map_err(|diagnostics| diagnostics.to_string());
-    let read = read.map(|mut bootstrap| {
-        environment.complete(&mut bootstrap);
-        bootstrap
-    });
+    let read = environment.read_file(path);
     if first && read.as_ref().is_ok_and(|read| *read == *process.store.snapshot().routes.bootstrap) {
         return;
     }

@@ -1,11 +1,13 @@
 //! The connection to control.
 //!
 //! Owns one HTTP/2 connection that everything shares, with pings, or one HTTP/1.1 connection per caller where
-//! control (or what stands between) does not speak HTTP/2. The name is resolved again at each connect. It must never
-//! retry: its callers have their own rhythm. Next: `control.rs`.
+//! control (or what stands between) does not speak HTTP/2, and the token. It must never retry, since its callers have
+//! their own rhythm, and never show the token. Next: `dialing.rs`, how a connection is made.
 
+use super::dialing::{Dialer, Io};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use gateway_config::model::{Control, Secret};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -13,16 +15,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
-/// A connect that takes longer is given up.
-const CONNECT: Duration = Duration::from_secs(5);
 /// A ping on the shared connection; with the time-out below a silent connection is given up after 35 s.
 const PING: Duration = Duration::from_secs(25);
 /// How long a ping may go unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Any answer takes less: discovery is held for 30 s at most.
-const ANSWER: Duration = Duration::from_secs(40);
+/// Any answer takes less, for discovery is held for 30 s at most; so a connection by HTTP/1.1 is given up after the
+/// same time as one with pings.
+const ANSWER: Duration = Duration::from_secs(35);
+/// Of a refusal, for logs.
+const MAX_WORDS: usize = 300;
 /// Most bytes of an answer.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -31,7 +33,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 #[error("{0}")]
 pub struct LinkError(String);
 
-fn failed(what: &str, why: impl std::fmt::Display) -> LinkError {
+pub(super) fn failed(what: &str, why: impl std::fmt::Display) -> LinkError {
     LinkError(format!("{what}: {why}"))
 }
 
@@ -44,8 +46,9 @@ pub struct Link {
 }
 
 struct Shared {
-    url: http::Uri,
-    authority: String,
+    dialer: Dialer,
+    base: String,
+    token: Option<Secret>,
     token_file: Option<String>,
     http2: RefCell<Option<http2::SendRequest<Full<Bytes>>>>,
     speaks: Cell<Speaks>,
@@ -82,19 +85,49 @@ impl Link {
     /// Nothing is connected yet.
     ///
     /// # Errors
-    /// When the URL is not `http://host:port`.
-    pub fn new(url: &str, token_file: Option<String>) -> Result<Self, LinkError> {
-        let url: http::Uri = url.parse().map_err(|error| failed("control.url", error))?;
-        let host = url.host().ok_or_else(|| failed("control.url", "no host"))?;
-        let authority = format!("{host}:{}", url.port_u16().unwrap_or(18000));
+    /// When the URL is not `http://host:port` or `https://host:port`, or the certificates cannot be used.
+    pub fn new(control: &Control) -> Result<Self, LinkError> {
+        let url: http::Uri = control.url.parse().map_err(|error| failed("the URL of control", error))?;
+        let dialer = Dialer::new(&url, control)?;
         let shared = Shared {
-            url: url.clone(),
-            authority,
-            token_file,
+            base: format!(
+                "{}://{}{}",
+                url.scheme_str().unwrap_or("http"),
+                dialer.authority(),
+                url.path().trim_end_matches('/')
+            ),
+            dialer,
+            token: control.token.clone(),
+            token_file: control.token_file.clone(),
             http2: RefCell::default(),
             speaks: Cell::new(Speaks::Unknown),
         };
         Ok(Self { shared: Rc::new(shared), own: Rc::default() })
+    }
+
+    /// A refusal in words, with where the token is when it is about the token.
+    pub fn refusal(&self, status: StatusCode, body: &[u8]) -> String {
+        let text: String = String::from_utf8_lossy(body).chars().take(MAX_WORDS).collect();
+        let text = format!("control answers {status}: {}", text.trim());
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return text;
+        }
+        let cure = match (&self.shared.token, &self.shared.token_file) {
+            (Some(_), _) => {
+                "the token is in the variable GATEWAY_TOKEN, which is read at the start: put a gateway \
+                             token of control into the secret, then start a new task"
+                    .to_owned()
+            }
+            (None, Some(file)) => format!(
+                "the token is in the file {file}, which is read with each request: put a gateway token of control into it"
+            ),
+            (None, None) => {
+                "this gateway has no token: put a gateway token of control into the variable GATEWAY_TOKEN \
+                             or name a file with control.token_file"
+                    .to_owned()
+            }
+        };
+        format!("{text}; {cure}")
     }
 
     /// For another caller: shares HTTP/2, has its own HTTP/1.1.
@@ -135,20 +168,20 @@ impl Link {
     }
 
     fn request(&self, path: &str, hold: bool, body: Vec<u8>) -> Result<Request<Full<Bytes>>, LinkError> {
-        let base = self.shared.url.path().trim_end_matches('/');
-        let uri = format!("http://{}{base}{path}", self.shared.authority);
-        let mut request = Request::post(uri)
-            .header(header::HOST, &self.shared.authority)
+        let mut request = Request::post(format!("{}{path}", self.shared.base))
+            .header(header::HOST, self.shared.dialer.authority())
             .header(header::CONTENT_TYPE, "application/json");
         if hold {
             request = request.header("prefer", "wait=30");
         }
-        if let Some(file) = &self.shared.token_file {
+        if let Some(token) = &self.shared.token {
+            request = request.header(header::AUTHORIZATION, bearer(&token.0)?);
+        } else if let Some(file) = &self.shared.token_file {
             // Read each time: a rotated token needs no restart.
             let text = std::fs::read_to_string(file)
                 .map_err(|error| failed(&format!("token file {file}"), error))?;
             let token = text.lines().next().unwrap_or_default().trim();
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, bearer(token)?);
         }
         request.body(Full::new(Bytes::from(body))).map_err(|error| failed("request", error))
     }
@@ -200,13 +233,16 @@ impl Link {
     }
 
     async fn open_http2(&self) -> Result<http2::SendRequest<Full<Bytes>>, Failed> {
-        let io = self.connect().await.map_err(Failed::Connect)?;
+        let (io, http2) = self.shared.dialer.connect(true).await.map_err(Failed::Connect)?;
+        if !http2 {
+            return Err(Failed::Exchange(failed("TLS with control", "it offers HTTP/1.1 only")));
+        }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
-            .handshake(io)
+            .handshake::<TokioIo<Box<dyn Io>>, Full<Bytes>>(TokioIo::new(io))
             .await
             .map_err(|error| Failed::Exchange(failed("HTTP/2 with control", describe(&error))))?;
         tokio::task::spawn_local(async move {
@@ -236,7 +272,8 @@ impl Link {
     }
 
     async fn open_http1(&self) -> Result<http1::SendRequest<Full<Bytes>>, LinkError> {
-        let handshake = http1::handshake(self.connect().await?).await;
+        let (io, _) = self.shared.dialer.connect(false).await?;
+        let handshake = http1::handshake(TokioIo::new(io)).await;
         let (sender, connection) =
             handshake.map_err(|error| failed("HTTP/1.1 with control", describe(&error)))?;
         tokio::task::spawn_local(async move {
@@ -246,18 +283,14 @@ impl Link {
         });
         Ok(sender)
     }
+}
 
-    async fn connect(&self) -> Result<TokioIo<TcpStream>, LinkError> {
-        let authority = &self.shared.authority;
-        match tokio::time::timeout(CONNECT, TcpStream::connect(authority)).await {
-            Ok(Ok(socket)) => {
-                crate::io::set_options(&socket);
-                Ok(TokioIo::new(socket))
-            }
-            Ok(Err(error)) => Err(failed(&format!("connect to {authority}"), error)),
-            Err(_) => Err(failed(&format!("connect to {authority}"), "no answer")),
-        }
-    }
+/// A header that neither logs nor HPACK tables show.
+fn bearer(token: &str) -> Result<HeaderValue, LinkError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| failed("the token for control", "it holds characters that no header may carry"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Where an exchange by HTTP/2 ended.
@@ -285,3 +318,6 @@ fn describe(error: &hyper::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,16 @@
 //! loses nothing. It must never reset a counter. Next: `control.rs`, who sends.
 
 use super::link::Link;
+use crate::cluster::{Cluster, DiscoverySource};
 use crate::process::Process;
 use crate::state::snapshot::{Snapshot, Split, Target};
 use crate::stats::cells::{Histogram, Shard, bucket_ceiling};
 use crate::stats::names::{ServerStat, TargetStat};
-use gateway_config::wire::{GatewayStatus, Report, RouteStatus, TargetReport, WIRE_VERSION};
+use gateway_config::model::Discovery;
+use gateway_config::wire::{
+    ClusterStatus, DiscoveryNode, GatewayStatus, NodeMetadata, Report, RouteStatus, TargetReport,
+    WIRE_VERSION,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -64,7 +69,18 @@ pub fn managed(snapshot: &Snapshot) -> BTreeSet<String> {
     snapshot.splits.iter().filter(|split| split.managed).map(|split| split.route.to_string()).collect()
 }
 
-/// State and effective weights.
+/// Who asks, with what it serves.
+pub fn node(process: &Process, goodbye: bool) -> DiscoveryNode {
+    let snapshot = process.store.snapshot();
+    let node = &snapshot.routes.bootstrap.node;
+    DiscoveryNode {
+        id: node.id.clone(),
+        cluster: node.cluster.clone(),
+        metadata: NodeMetadata { hold: false, weir: Some(status(process, goodbye)) },
+    }
+}
+
+/// State, configuration, clusters of managed routes and effective weights.
 pub fn status(process: &Process, goodbye: bool) -> GatewayStatus {
     let snapshot = process.store.snapshot();
     let managed = snapshot.splits.iter().filter(|split| split.managed);
@@ -76,10 +92,39 @@ pub fn status(process: &Process, goodbye: bool) -> GatewayStatus {
         goodbye,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         zone: process.zone.clone(),
-        config_version: String::new(),
-        clusters: BTreeMap::new(),
+        config_version: process.provenance().version,
+        clusters: clusters(&snapshot),
         routes: managed.map(|split| (split.route.to_string(), route_status(split))).collect(),
     }
+}
+
+/// The clusters that managed routes lead to.
+fn clusters(snapshot: &Snapshot) -> BTreeMap<String, ClusterStatus> {
+    let targets = snapshot.splits.iter().filter(|split| split.managed).flat_map(|split| split.targets.iter());
+    let status = |cluster: &Arc<Cluster>| (cluster.name.to_string(), cluster_status(cluster));
+    targets.filter_map(|target| snapshot.clusters.get(target.cluster)).map(status).collect()
+}
+
+fn cluster_status(cluster: &Cluster) -> ClusterStatus {
+    let discovery = cluster.shared.discovery();
+    let source = match cluster.config.discovery {
+        Discovery::Static(_) => DiscoverySource::Static,
+        Discovery::Dns(_) => DiscoverySource::Dns,
+        // Until somebody has answered it is the API that is asked.
+        Discovery::CloudMap(_) if discovery.source == DiscoverySource::Static => DiscoverySource::Api,
+        Discovery::CloudMap(_) => discovery.source,
+    };
+    ClusterStatus {
+        endpoints: count(cluster.endpoints.len()),
+        usable: count(cluster.endpoints.iter().filter(|endpoint| endpoint.healthy()).count()),
+        source: source.as_str().to_owned(),
+        // Why DNS is asked explains an error of DNS as well.
+        notice: if discovery.notice.is_empty() { discovery.error } else { discovery.notice },
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn route_status(split: &Split) -> RouteStatus {
@@ -92,7 +137,7 @@ fn route_status(split: &Split) -> RouteStatus {
         source: split.source,
         version: split.version.to_string(),
         age_seconds: age.as_secs(),
-        expires_seconds: None,
+        expires_seconds: split.ends_in(tokio::time::Instant::now().into_std()).map(|left| left.as_secs()),
     }
 }
 
@@ -126,7 +171,6 @@ fn target_report(snapshot: &Snapshot, target: &Target) -> TargetReport {
         ..TargetReport::default()
     };
     if let Some(cluster) = snapshot.clusters.get(target.cluster) {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         report.endpoints = count(cluster.endpoints.len());
         report.endpoints_healthy = count(cluster.endpoints.iter().filter(|e| e.healthy()).count());
         let discovery = cluster.shared.discovery();

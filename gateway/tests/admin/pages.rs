@@ -47,12 +47,12 @@ async fn server_info_has_the_state_on_a_line_that_grep_finds() {
 }
 
 #[tokio::test]
-async fn server_info_is_200_and_ready_is_503_before_live() {
+async fn server_info_and_ready_are_503_before_the_first_live_and_server_info_never_again() {
     let gateway = Gateway::start().await;
     gateway.process.live.store(false, Relaxed);
     let waiting = gateway.process.ready.register_task("cluster v2");
-    assert_eq!(gateway.get("/server_info").await.status, 200);
-    assert_eq!(gateway.get("/server_info").await.json().unwrap()["state"], "INITIALIZING");
+    let info = gateway.get("/server_info").await;
+    assert_eq!((info.status, &info.json().unwrap()["state"]), (503, &serde_json::json!("INITIALIZING")));
     let ready = gateway.get("/ready").await;
     assert_eq!((ready.status, ready.text().as_str()), (503, "INITIALIZING\n"));
     let dump = gateway.get("/init_dump").await.json().unwrap();
@@ -61,7 +61,11 @@ async fn server_info_is_200_and_ready_is_503_before_live() {
     gateway.process.live.store(true, Relaxed);
     let ready = gateway.get("/ready").await;
     assert_eq!((ready.status, ready.text().as_str()), (200, "LIVE\n"));
+    assert_eq!(gateway.get("/server_info").await.status, 200);
     assert_eq!(gateway.get("/init_dump").await.json().unwrap(), serde_json::json!({}));
+    gateway.process.health_failed.store(true, Relaxed);
+    let info = gateway.get("/server_info").await;
+    assert_eq!((info.status, &info.json().unwrap()["state"]), (200, &serde_json::json!("DRAINING")));
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ impl Gateway {
             advise_close: AtomicBool::new(false),
             workers_done: AtomicUsize::new(0),
             last_reload_error: Mutex::default(),
+            provenance: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -130,7 +130,7 @@ async fn answer(
 }
 
 /// A discovery answer.
-fn weights(version: &str, weights: &[(&str, u32)]) -> (u16, Value) {
+pub fn weights(version: &str, weights: &[(&str, u32)]) -> (u16, Value) {
     let cluster = |(name, weight): &(&str, u32)| json!({"name": name, "weight": weight});
     let clusters: Vec<Value> = weights.iter().map(cluster).collect();
     let route = json!({"name": "svc1", "match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": clusters}},

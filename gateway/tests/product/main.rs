@@ -12,12 +12,17 @@
 )]
 
 mod bad_input;
+mod config_control;
 mod discovery;
 mod dns;
+mod dns_fallback;
 mod drain;
+mod environment_only;
+mod environment_refused;
 mod fake_control;
 mod load;
 mod losing_control;
+mod overrides;
 mod reload;
 mod split;
 mod start;

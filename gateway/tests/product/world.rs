@@ -176,12 +176,8 @@ static_resources:
         command.arg("--config").arg(self.file()).args(&self.args);
         command.args(["--concurrency", &self.concurrency.to_string()]);
         let process = Process::spawn(&self.name, &mut command).unwrap();
-        let address = |line: String| {
-            let text = line.rsplit("address=").next().unwrap().split_whitespace().next().unwrap().to_owned();
-            text.parse().unwrap_or_else(|_| panic!("no address in {line}"))
-        };
-        let admin = address(process.line("admin listening").await.unwrap());
-        let data = address(process.line("listening name=").await.unwrap());
+        let admin = address(&process.line("admin listening").await.unwrap());
+        let data = address(&process.line("listening name=").await.unwrap());
         Gateway { process, data, admin, spec: self.clone() }
     }
 
@@ -191,6 +187,12 @@ static_resources:
         gateway.until_live().await;
         gateway
     }
+}
+
+/// The address in a line of the log.
+pub fn address(line: &str) -> SocketAddr {
+    let text = line.rsplit("address=").next().unwrap().split_whitespace().next().unwrap();
+    text.parse().unwrap_or_else(|_| panic!("no address in {line}"))
 }
 
 /// A gateway's command line without words.

@@ -1,0 +1,134 @@
+//! Starts that cannot be: the environment says too little, or nonsense; and control's state item as the last resort.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws::dynamodb::StateTable;
+use serde_json::{Value, json};
+use testkit::free_port;
+use testkit::process::{Moto, Process};
+
+use super::config_control::{
+    admin_of, clusters, configuration, environment, launch, listeners, live, server_info,
+};
+use super::world::{until, upstream};
+
+/// A wrong start must be over before anybody wonders.
+const SOON: Duration = Duration::from_secs(5);
+
+fn with(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+async fn refused(pairs: &[(&str, &str)]) -> (i32, String) {
+    let process = launch("gateway", &with(pairs), &[]);
+    let code = process.exit_within(SOON).await.unwrap().code().unwrap();
+    (code, process.stderr())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_former_meshs_variable_alone_ends_with_one_message_that_says_what_to_add() {
+    let (code, said) =
+        refused(&[("APPMESH_VIRTUAL_NODE_NAME", "mesh/m/virtualGateway/g"), ("GATEWAY_TOKEN", "")]).await;
+    assert_eq!(code, 64, "{said}");
+    for part in [
+        "mesh/m/virtualGateway/g",
+        "GATEWAY_CONTROL=http://HOST:18000",
+        "GATEWAY_TOKEN is set but empty",
+        "GATEWAY_CONFIG",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(said.matches("gateway:").count(), 1, "one message: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_variable_that_cannot_be_used_is_named() {
+    for (name, value) in [
+        ("GATEWAY_CONTROL", "control.weir.local"),
+        ("GATEWAY_CONTROL", "ftp://control.weir.local:18000"),
+        ("GATEWAY_TOKEN", "two words"),
+        ("GATEWAY_CONTROL_CA", "not a certificate"),
+        ("GATEWAY_CONTROL_CA", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----"),
+    ] {
+        let url = ("GATEWAY_CONTROL", "https://127.0.0.1:1");
+        let admin = ("ENVOY_ADMIN_ACCESS_PORT", "0");
+        let (code, said) = refused(&[url, admin, (name, value)]).await;
+        assert_eq!(code, 78, "{name}={value}: {said}");
+        assert_eq!(said.matches(name).count(), 1, "{said}");
+        assert!(!said.contains("two words"), "{said}");
+    }
+}
+
+/// The document as control writes it.
+fn document(resources: [&Value; 2]) -> Value {
+    json!({
+        "format": {"major": 1, "minor": 7},
+        "control": {"id": "lost", "epoch": 5, "seq": 9},
+        "lineage": [],
+        "routes": {"svc1": {"weights": {"v1": 2000, "v2": 8000}, "stable": "v1", "version": "5.9-lost", "history": []}},
+        "gateway": {"version": "5.2-lost", "listeners": resources[0], "clusters": resources[1]},
+        "a_field_of_tomorrow": true,
+    })
+}
+
+/// A gateway whose control is dead, with a state item.
+fn orphan(moto: &Moto, table: &str) -> Process {
+    let mut variables = environment(&format!("http://127.0.0.1:{}", free_port().unwrap()));
+    variables.insert("GATEWAY_STATE_TABLE".to_owned(), table.to_owned());
+    variables.insert("GATEWAY_STATE_KEY".to_owned(), "here".to_owned());
+    variables.extend(moto.envs());
+    variables.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), moto.url());
+    // Tables of moto are per region; this is the one that the test writes to.
+    variables.insert("AWS_REGION".to_owned(), "us-east-1".to_owned());
+    launch("gateway", &variables, &[])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
+async fn with_control_dead_its_state_item_serves_with_its_listeners_and_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let moto = Moto::start().await.unwrap();
+    let table = StateTable::for_endpoint(moto.url(), "weir-state", "here");
+    table.create().await.unwrap();
+    let all = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    table.write(None, &document([&listeners(0, &[]), &all]).to_string()).await.unwrap();
+
+    let gateway = live(orphan(&moto, "weir-state"), folder.path()).await;
+    assert_eq!(gateway.weights().await, (vec![2000, 8000], "saved".to_owned(), "5.9-lost".to_owned()));
+    let from = configuration(&server_info(gateway.admin).await.1);
+    assert_eq!(
+        (&from["source"], &from["version_info"]),
+        (&json!("state_item"), &json!("5.2-lost")),
+        "{from}"
+    );
+    assert_eq!(gateway.ask().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
+async fn an_item_that_is_missing_or_of_a_newer_build_is_named_and_left_alone() {
+    let moto = Moto::start().await.unwrap();
+    let table = StateTable::for_endpoint(moto.url(), "weir-state", "here");
+    table.create().await.unwrap();
+    let why = |process: Process, part: &'static str| async move {
+        let admin = admin_of(&process).await;
+        until(part, || async {
+            let (status, info) = server_info(admin).await;
+            assert_eq!(status, 503);
+            let why = configuration(&info)["waiting"]["state item"].clone();
+            why.as_str().is_some_and(|why| why.contains(part)).then_some(())
+        })
+        .await;
+        process.line("nothing to serve yet").await.unwrap();
+    };
+    why(orphan(&moto, "weir-state"), "no item `here` yet").await;
+    why(orphan(&moto, "no-such-table"), "control init-store").await;
+    let mut newer = document([&json!([]), &json!([])]);
+    newer["format"]["major"] = json!(2);
+    table.write(None, &newer.to_string()).await.unwrap();
+    why(orphan(&moto, "weir-state"), "use a newer gateway").await;
+    let kept = table.read().await.unwrap().unwrap();
+    assert_eq!((kept.revision, kept.document), (1, newer.to_string()));
+}
