@@ -10,9 +10,14 @@
 
 pub mod api;
 pub mod app_mesh;
+pub mod begin;
+pub mod apply;
 pub mod cli;
 pub mod core;
 pub mod discovery;
+pub mod export;
+pub mod import;
+pub mod emf;
 pub mod kit;
 pub mod metrics;
 pub mod port;
@@ -25,3 +30,4 @@ mod shared_tests;
 pub mod state;
 pub mod text;
 pub mod tokens;
+pub mod webhooks;

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub unauthorized: IntCounter,
     /// Failed writes of the state file.
     pub state_write_failures: IntCounter,
+    /// Events by webhook and by what became of them.
+    pub webhook_events: IntCounterVec,
 }
 
 struct Derived {
@@ -77,6 +79,8 @@ impl Metrics {
         let discovery = counters(&registry, "control_discovery_requests_total", help, &["answer"]);
         let help = "From the arrival of a change until every awaited gateway served it.";
         let change_seconds = histogram(&registry, "control_change_seconds", help);
+        let help = "Events for a webhook, by what became of them.";
+        let webhook_events = counters(&registry, "control_webhook_events_total", help, &["webhook", "result"]);
         let derived = Mutex::new(Derived::new(&registry));
         Self {
             registry,
@@ -88,6 +92,7 @@ impl Metrics {
             reports,
             unauthorized,
             state_write_failures,
+            webhook_events,
         }
     }
 

@@ -4,6 +4,7 @@
 //! Next: `api/` (who answers) and `cli/` (who asks).
 
 use crate::state::document::{HistoryEntry, Weights};
+use gateway_config::wire::ClusterStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +34,12 @@ pub struct ControlView {
     pub saved: bool,
     /// Rises whenever anything shown may have changed; for `?after=`.
     pub revision: u64,
+    /// `none` (no gateway is connected), `behind` (some do not serve what is wanted), `overridden` (those that do not
+    /// are overridden by somebody there) or `current`.
+    pub fleet: String,
+    /// The version_info under which listeners and clusters are published; empty when there are none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_version: String,
 }
 
 /// `GET /v1/routes` and `GET /v1/routes/{route}`.
@@ -70,10 +77,16 @@ pub struct RouteView {
     pub awaited: usize,
     /// Of those: how many serve exactly these weights.
     pub agree: usize,
+    /// Of those: how many somebody overrides there.
+    pub overridden: usize,
     /// Every gateway that asked for the route.
     pub gateways: Vec<RouteGatewayView>,
     /// What the gateways counted, by target.
     pub traffic: BTreeMap<String, TargetView>,
+    /// How many times the load of a stable endpoint an endpoint of each other target with a share gets; empty when that
+    /// is not known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub load_per_endpoint: BTreeMap<String, f64>,
     /// App Mesh sync, when it is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_mesh: Option<serde_json::Value>,
@@ -97,6 +110,11 @@ pub struct RouteGatewayView {
     pub agrees: bool,
     /// Why not; empty when it agrees.
     pub why: String,
+    /// It does not agree because somebody overrides it there: it is not behind.
+    pub overridden: bool,
+    /// Until the override ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
 }
 
 /// What the gateways counted for one target, over all of them and their restarts.
@@ -123,6 +141,10 @@ pub struct TargetView {
     pub endpoints: u32,
     /// Fewest endpoints that a reporting gateway may use.
     pub endpoints_healthy: u32,
+    /// Most endpoints that a reporting gateway knows.
+    pub endpoints_max: u32,
+    /// Most endpoints that a reporting gateway may use.
+    pub endpoints_healthy_max: u32,
     /// The oldest discovery answer among the reporting gateways, in seconds.
     pub discovery_age_seconds: u64,
     /// A discovery error that a reporting gateway has now.
@@ -141,9 +163,14 @@ pub struct WeightsRequest {
     /// How long to wait for the gateways, in milliseconds; default 10,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Also give weight to a version without endpoints, and to a route that was not adopted yet.
+    /// Also give weight to a version without endpoints, to a route that was not adopted yet, and to a canary that was
+    /// rolled back.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
+    /// For pipelines: refuse with 409 while another change of the route is under way, and (without `force`) when a
+    /// canary that was rolled back would be raised.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub careful: bool,
 }
 
 /// `POST /v1/routes/{route}/rollback`.
@@ -225,6 +252,10 @@ pub struct RouteOutcome {
     pub stable: String,
     /// In the order of the configuration.
     pub targets: Vec<String>,
+    /// What the weights mean for one endpoint: `each v2 endpoint gets 4.0 times what a v1 endpoint has`. Empty when the
+    /// endpoints of all get the same, or are not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<String>,
 }
 
 /// A gateway that does not serve a change.
@@ -235,6 +266,9 @@ pub struct Missing {
     pub gateway: String,
     /// Why, as far as it is known.
     pub why: String,
+    /// Somebody overrides it there: the change does not wait for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overridden: bool,
 }
 
 /// `GET /v1/gateways`.
@@ -270,9 +304,49 @@ pub struct GatewayView {
     /// The last refusal, if it stands.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// Availability zone; empty when not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// The version_info of its listeners and clusters; empty when they are from a file.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_version: String,
+    /// The last refusal of listeners or clusters, if it stands.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_refused: String,
+    /// Routes that somebody overrides there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<OverrideView>,
+    /// Its clusters of managed routes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub clusters: BTreeMap<String, ClusterStatus>,
     /// Milliseconds since its last report; none if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reported_ms: Option<u64>,
+}
+
+/// One route that somebody overrides at one gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverrideView {
+    /// The route.
+    pub route: String,
+    /// In force there (any sum).
+    pub weights: BTreeMap<String, u32>,
+    /// Until it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_seconds: Option<u64>,
+}
+
+/// `GET /v1/gateway-config`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayConfigView {
+    /// The version_info under which it is published.
+    pub version: String,
+    /// In the words of a gateway's own file.
+    pub listeners: Vec<serde_json::Value>,
+    /// In the words of a gateway's own file.
+    pub clusters: Vec<serde_json::Value>,
 }
 
 /// `GET /v1/routes/{route}/history`.

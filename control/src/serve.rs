@@ -2,31 +2,30 @@
 //!
 //! Owns the order of birth and death: configuration, tokens, socket, state, tasks; then SIGTERM, answers to whoever
 //! waits, exit. It must never answer a request before the epoch of this start is on disk, or the disk has refused it.
-//! Next: `shared.rs`.
+//! Next: `begin.rs`.
 
 use crate::api::Api;
-use crate::app_mesh;
-use crate::core::{Core, Now};
+pub use crate::begin::{begin, status_reader};
+use crate::emf;
 use crate::port::{DRAIN, accept};
-use crate::settings;
-use crate::shared::{Follower, LOWERING_PATIENCE, Shared, StatusReader};
-use crate::state::file::{StateError, StateFile};
-use crate::state::store::Store;
+use crate::shared::Shared;
+use crate::state::file::StateError;
 use crate::tokens::{TokenError, Tokens};
+use crate::webhooks;
 use gateway_config::Diagnostics;
-use gateway_config::control_config::{ControlConfig, StateConfig, Tls, read_control};
-use lifecycle::drain::{Drain, DrainWatch};
+use gateway_config::control_config::{ControlConfig, Tls, parse_control, read_control};
+use lifecycle::drain::Drain;
 use lifecycle::signals;
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tls::{ServerCertificate, TlsError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// Holds the text of the configuration where no file can be mounted, as in a Fargate task.
+pub const CONFIG_VARIABLE: &str = "CONTROL_CONFIG";
 
 /// Why control does not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +34,7 @@ pub enum ServeError {
     #[error("{0}")]
     Config(#[from] Diagnostics),
     /// The state is not good.
-    #[error("state file {0}")]
+    #[error("{0}")]
     State(#[from] StateError),
     /// A token is not good.
     #[error("{0}")]
@@ -62,9 +61,12 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Not in this build.
-    #[error("state.dynamodb: this build has only state.file")]
-    NoDynamoDb,
+    /// Neither a file nor a text.
+    #[error(
+        "no configuration: name a file (`control serve --config FILE`), or put its text into the variable \
+         {CONFIG_VARIABLE}; in an ECS task definition that is an entry of `environment`"
+    )]
+    NoConfig,
     /// A part that must live as long as control has ended.
     #[error("{0} has ended by a fault, which the log tells: control ends, so that it is started again")]
     Fault(&'static str),
@@ -76,22 +78,22 @@ pub enum ServeError {
 /// What `control serve` was told on the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The configuration.
-    pub config: PathBuf,
-    /// Begin from the fleet, whatever the state file is.
+    /// The configuration; without it the variable `CONTROL_CONFIG` holds its text.
+    pub config: Option<PathBuf>,
+    /// Begin from the fleet, whatever the state is.
     pub recover: bool,
 }
 
 /// Runs until a signal ends it.
 pub async fn run(options: &Options) -> Result<(), ServeError> {
-    let config = read_control(&options.config)?;
+    let config = read_config(options.config.as_deref())?;
     check_exposure(&config)?;
     let tokens = Arc::new(Tokens::load(&config.tokens)?);
     let certificate = certificate(&config)?;
     let drain = Drain::new();
     // The socket first: a start that comes to nothing must not use up an epoch. Nobody is answered before `accept`.
     let listener = bind(config.listen).await?;
-    let (shared, handles) = begin(&config, options.recover, &drain).await?;
+    let (shared, mut handles) = begin(&config, options.recover, &drain).await?;
     let address = listener.local_addr().unwrap_or(config.listen);
     // On stdout, and first: whoever started control on port 0 reads the port here.
     let mut out = std::io::stdout().lock();
@@ -102,6 +104,7 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     tracing::info!(%address, "listening");
     let mut signals = signals::shutdown().map_err(ServeError::Signals)?;
     let lost = watch_tasks(spawn_tasks(&shared), drain.clone());
+    handles.extend(spawn_tellers(&config, &shared, &drain));
     tokio::spawn(Arc::clone(&tokens).follow_files());
     if let Some(certificate) = &certificate {
         tokio::spawn(Arc::clone(certificate).follow_files());
@@ -124,7 +127,7 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
         }
     };
     if tokio::time::timeout(DRAIN, followers).await.is_err() {
-        tracing::warn!("App Mesh did not take the last weights before the end");
+        tracing::warn!("App Mesh or a webhook did not take the last news before the end");
     }
     drain.close();
     lost.await.unwrap_or_default().map_or(Ok(()), |name| Err(ServeError::Fault(name)))
@@ -138,6 +141,25 @@ pub fn spawn_tasks(shared: &Arc<Shared>) -> [(&'static str, JoinHandle<()>); 2] 
         ("the task that adopts and forgets", tokio::spawn(async move { house.keep_house().await })),
         ("the task that writes again", tokio::spawn(async move { retry.retry_unsaved().await })),
     ]
+}
+
+/// Starts who tells the world outside: webhooks, and metrics on stdout. Control does its work without them.
+pub fn spawn_tellers(config: &ControlConfig, shared: &Arc<Shared>, drain: &Drain) -> Vec<JoinHandle<()>> {
+    let asks = Arc::clone(shared);
+    let around = webhooks::Surroundings {
+        counted: shared.metrics.webhook_events.clone(),
+        stable_of: Arc::new(move |route| {
+            asks.with_core(|core| core.routes().get(route).map(|settings| core.stable_of(route, settings)))
+        }),
+        drain: drain.watch(),
+        tls: None,
+    };
+    let mut handles = webhooks::spawn(&config.webhooks, &around, || shared.events());
+    if config.metrics_log.emf {
+        let namespace = config.metrics_log.namespace.clone();
+        handles.push(tokio::spawn(emf::run(Arc::clone(shared), namespace)));
+    }
+    handles
 }
 
 /// Drains the process when one of its tasks ends before that, and answers which. A control that looks alive and
@@ -166,6 +188,14 @@ fn certificate(config: &ControlConfig) -> Result<Option<Arc<ServerCertificate>>,
     config.tls.as_ref().map(load).transpose()
 }
 
+fn read_config(file: Option<&Path>) -> Result<ControlConfig, ServeError> {
+    match (file, std::env::var(CONFIG_VARIABLE)) {
+        (Some(file), _) => Ok(read_control(file)?),
+        (None, Ok(text)) if !text.trim().is_empty() => Ok(parse_control(CONFIG_VARIABLE, text.as_bytes())?),
+        (None, _) => Err(ServeError::NoConfig),
+    }
+}
+
 fn check_exposure(config: &ControlConfig) -> Result<(), ServeError> {
     let address = config.listen;
     if address.ip().to_canonical().is_loopback() {
@@ -178,99 +208,6 @@ fn check_exposure(config: &ControlConfig) -> Result<(), ServeError> {
     }
 }
 
-/// Opens the state, takes the next epoch and writes it, and starts App Mesh sync.
-pub async fn begin(
-    config: &ControlConfig,
-    recover: bool,
-    drain: &Drain,
-) -> Result<(Arc<Shared>, Vec<JoinHandle<()>>), ServeError> {
-    let StateConfig::File(file) = &config.state else { return Err(ServeError::NoDynamoDb) };
-    let path = absolute(file);
-    let opened = tokio::task::spawn_blocking(move || StateFile::open(&path, recover)).await;
-    let (file, document) = opened.map_err(|error| StateError::Corrupt {
-        path: file.clone(),
-        why: format!("could not be opened: {error}"),
-    })??;
-    if document.is_none() {
-        tracing::warn!(file = %file.path().display(), "there is no state: the fleet is asked what it serves");
-    }
-    let store = Store::new(file);
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Now { mono_ms: 0, unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX) };
-    let mut core = Core::start(settings::routes(config), document, &new_id(), now);
-    if core.is_established() {
-        let document = Arc::clone(core.document());
-        match store.write(Arc::clone(&document), LOWERING_PATIENCE).await {
-            Ok(()) => core.note_saved(&document),
-            // A full disk must not keep control down: a rollback needs it up. The write is retried.
-            Err(error) => tracing::error!(%error, "the start could not be written"),
-        }
-    }
-    let (followers, handles) = follow_app_mesh(config, &drain.watch()).await;
-    Ok((Arc::new(Shared::new(core, store, drain.watch(), followers)), handles))
-}
-
-async fn follow_app_mesh(
-    config: &ControlConfig,
-    drain: &DrainWatch,
-) -> (BTreeMap<String, Follower>, Vec<JoinHandle<()>>) {
-    let mut followers = BTreeMap::new();
-    let mut handles = Vec::new();
-    let synced = config.routes.iter().filter_map(|(name, route)| Some((name, route.app_mesh.as_ref()?)));
-    let mut client: Option<aws::app_mesh::AppMesh> = None;
-    for (name, app_mesh) in synced {
-        let client = match &client {
-            Some(client) => client.clone(),
-            None => client.insert(aws::app_mesh::AppMesh::from_env().await).clone(),
-        };
-        let (wanted, wanted_reader) = watch::channel(Err("control has just started".to_owned()));
-        let (status_writer, status) = watch::channel(app_mesh::SyncStatus::default());
-        let handle = app_mesh::spawn(client, app_mesh.into(), wanted_reader, status_writer, drain.clone());
-        let (again, again_reader) = watch::channel(0);
-        handles.push(tokio::spawn(resume_when_asked(handle, again_reader, drain.clone())));
-        let status = status_reader(status, drain.clone());
-        followers.insert(name.clone(), Follower { wanted, again, status });
-    }
-    (followers, handles)
-}
-
-/// What the sync task says; when it is dead, that.
-pub fn status_reader(status: watch::Receiver<app_mesh::SyncStatus>, drain: DrainWatch) -> StatusReader {
-    Box::new(move || {
-        let mut said = status.borrow().clone();
-        if status.has_changed().is_err() && !drain.is_draining() {
-            said.state = app_mesh::SyncState::Error;
-            said.detail =
-                "the sync of this route has ended by a fault, which the log tells: start control again"
-                    .to_owned();
-        }
-        serde_json::to_value(said).unwrap_or_default()
-    })
-}
-
-async fn resume_when_asked(handle: app_mesh::SyncHandle, mut again: watch::Receiver<u64>, drain: DrainWatch) {
-    loop {
-        tokio::select! {
-            changed = again.changed() => match changed {
-                Ok(()) => handle.resume(),
-                Err(_) => break,
-            },
-            () = drain.draining() => break,
-        }
-    }
-    handle.join().await;
-}
-
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
-}
-
-/// The id of this start: 40 random bits, in the letters that a version_info may hold.
-fn new_id() -> String {
-    let bits: u64 = rand::random();
-    format!("{:010x}", bits >> 24)
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

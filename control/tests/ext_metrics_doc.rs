@@ -19,7 +19,8 @@ const BEGIN: &str =
     "<!-- table of control/src/metrics.rs: UPDATE=1 cargo test -p control --test ext_metrics_doc -->\n";
 const END: &str = "<!-- end of the table -->\n";
 const ROUTES: &str = "  svc1:\n    targets: [v1, v2]\n    stable: v1\n    app_mesh: {mesh: m, virtual_router: r, \
-                      route: r, targets: {v1: v1, v2: v2}}\n";
+                      route: r, targets: {v1: v1, v2: v2}}\n\
+                      webhooks: [{name: team, url: \"http://127.0.0.1:9/\"}]\n";
 
 fn page() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")

@@ -176,7 +176,7 @@ async fn the_command_line_says_what_happened_in_words_json_and_exit_codes() {
     let config = config(folder.path(), "control", ROUTES);
     let control = Remote::start(&config, &[]).await;
     let (code, stdout, _) = cli(control.addr, &["get"]).await;
-    assert_eq!((code, stdout.lines().next()), (0, Some("svc1: the weights are not known yet")));
+    assert_eq!((code, stdout.lines().next()), (4, Some("svc1: the weights are not known yet")));
     let (code, stdout, _) = cli(control.addr, &["set-weight", "svc1", "v2=1", "--timeout", "100ms"]).await;
     assert_eq!(code, 4, "{stdout}");
     assert!(stdout.contains("stored; no gateway is connected"), "{stdout}");
@@ -204,11 +204,15 @@ async fn the_command_line_says_what_happened_in_words_json_and_exit_codes() {
     assert_eq!(code, 0, "{stdout}");
     let (_, stdout, _) = cli(control.addr, &["gateways"]).await;
     assert!(stdout.contains("g1") && stdout.contains("weir"), "{stdout}");
-    let deaf = FakeGateway::new("deaf", "svc1", &[("v1", 1)], WeightSource::Override);
+    let deaf = FakeGateway::new("deaf", "svc1", &[("v1", 1)], WeightSource::File);
     deaf.ask(&control.target, 0).await;
+    let glass = FakeGateway::new("glass", "svc1", &[("v1", 1)], WeightSource::Override);
+    glass.ask(&control.target, 0).await;
     let (code, _, stderr) = cli(control.addr, &["set-weight", "svc1", "v1=50", "--timeout", "300ms"]).await;
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("missing: deaf"), "{stderr}");
+    assert!(stderr.contains("missing: deaf") && stderr.contains("overridden: glass"), "{stderr}");
+    let (_, stdout, _) = cli(control.addr, &["get", "svc1"]).await;
+    assert!(stdout.lines().next().unwrap().contains("1 overridden"), "{stdout}");
     assert_eq!(cli(control.addr, &["gateways", "forget", "deaf"]).await.0, 0);
     for (args, code) in [
         (vec!["set-weight", "svc9", "v2=1"], 2),

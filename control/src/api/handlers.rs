@@ -3,8 +3,10 @@
 //! Owns the translation between HTTP and the running control. Next: `../shared.rs`.
 
 use super::error::ApiError;
-use super::{Call, json_response, plain_response};
-use crate::core::change::{Author, Change, ChangeError, What};
+use super::{Call, config, json_response, plain_response};
+use crate::apply::guard::{Ticket, Underway, rollback_text, undoes_rollback};
+use crate::core::change::{Author, Change, ChangeError, What, clean_text};
+use crate::core::fleet::Subject;
 use crate::discovery::{self, Reply};
 use crate::rest::{
     AdoptRequest, GatewaysView, Outcome, RollbackRequest, RoutesView, StableRequest, WeightsRequest,
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-type Answer = Result<Response<Full<Bytes>>, ApiError>;
+pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
 /// Names in one discovery request: each is looked for among all routes with each answer.
 const MAX_NAMES: usize = 1_000;
@@ -40,6 +42,9 @@ pub async fn dispatch(shared: &Arc<Shared>, call: &Call) -> Answer {
             Ok(plain_response(StatusCode::OK, "text/plain; version=0.0.4", text))
         }
         ["v3", "discovery:routes"] if post => discover(shared, call).await,
+        ["v3", "discovery:listeners"] if post => config::discover(shared, call, Subject::Listeners).await,
+        ["v3", "discovery:clusters"] if post => config::discover(shared, call, Subject::Clusters).await,
+        ["v1", "gateway-config"] if get => config::show(shared),
         ["v1", "gateways", id, "report"] if post => report(shared, call, id),
         ["v1", "routes"] if get => routes(shared, call, None).await,
         ["v1", "routes", name] if get => routes(shared, call, Some(name)).await,
@@ -63,7 +68,8 @@ fn is_known(words: &[&str]) -> bool {
     matches!(
         words,
         ["healthz" | "metrics"]
-            | ["v3", "discovery:routes"]
+            | ["v3", "discovery:routes" | "discovery:listeners" | "discovery:clusters"]
+            | ["v1", "gateway-config"]
             | ["v1", "gateways" | "routes" | "weights" | "adopt"]
             | ["v1", "gateways" | "routes", _]
             | ["v1", "gateways", _, "report"]
@@ -88,10 +94,18 @@ async fn discover(shared: &Arc<Shared>, call: &Call) -> Answer {
         ));
     }
     let hold = discovery::hold_of(call.header("prefer"), &request);
-    let reply = discovery::answer(shared, &call.peer, &request, hold).await;
+    replied(shared, discovery::answer(shared, &call.peer, &request, hold, Subject::Routes).await)
+}
+
+/// The answer to a discovery request, counted.
+pub(super) fn replied(shared: &Arc<Shared>, reply: Reply) -> Answer {
     let counted = |answer: &str| shared.metrics.discovery.with_label_values(&[answer]).inc();
     match reply {
         Reply::Response(response) => {
+            counted("sent");
+            json_response(StatusCode::OK, &response)
+        }
+        Reply::Config(response) => {
             counted("sent");
             json_response(StatusCode::OK, &response)
         }
@@ -184,7 +198,7 @@ fn forget(shared: &Arc<Shared>, id: &str) -> Answer {
     }
     Err(ApiError::new(
         StatusCode::NOT_FOUND,
-        format!("no gateway `{}` is known", crate::core::change::clean_text(id)),
+        format!("no gateway `{}` is known", clean_text(id)),
         "`control gateways` lists them",
     ))
 }
@@ -198,13 +212,50 @@ async fn weights(shared: &Arc<Shared>, call: &Call) -> Answer {
     }
     let routes = parse_weights(shared, &asked.routes)?;
     let names: Vec<String> = routes.keys().cloned().collect();
+    let ticket = underway(shared, call, names.clone(), asked.careful)?;
     if asked.force {
         shared.heard(deadline).await;
     } else {
         shared.adopted(&names, deadline).await;
     }
+    if asked.careful && !asked.force {
+        refuse_undoing_rollback(shared, &routes)?;
+    }
     let what = What::Set { routes, force: asked.force };
-    change(shared, call, what, asked.reason, (begun, deadline)).await
+    change(shared, call, what, asked.reason, (begun, deadline), ticket).await
+}
+
+/// Notes the change as one that is under way, or refuses it because another one is.
+fn underway(shared: &Arc<Shared>, call: &Call, routes: Vec<String>, alone: bool) -> Result<Ticket, ApiError> {
+    let since = crate::text::timestamp(shared.now().unix_ms);
+    let change = Underway { routes, actor: clean_text(&actor(call)), since };
+    call.running.begin(change, alone).map_err(|other| {
+        ApiError::new(
+            StatusCode::CONFLICT,
+            format!(
+                "a change of {} by {} is under way since {}",
+                other.routes.join(", "),
+                other.actor,
+                other.since
+            ),
+            "wait until it has ended (`control get`), look whether this one is still wanted, and try again",
+        )
+    })
+}
+
+fn refuse_undoing_rollback(shared: &Arc<Shared>, asked: &BTreeMap<String, Weights>) -> Result<(), ApiError> {
+    let text = shared.with_core(|core| {
+        asked.iter().find_map(|(route, to)| {
+            let entry = undoes_rollback(core.document().routes.get(route)?.history.iter(), to)?;
+            let targets = core.routes().get(route).map(|settings| settings.targets.clone());
+            Some(rollback_text(route, &targets.unwrap_or_default(), entry))
+        })
+    });
+    text.map_or(Ok(()), |text| {
+        let cure = "see `control history ROUTE` for why; when the version is another one now, or is to be tried again, \
+                    add --force (`control set-weight`, or `control stable ROUTE TARGET --build ID`, ends this as well)";
+        Err(ApiError::new(StatusCode::CONFLICT, text, cure))
+    })
 }
 
 fn parse_weights(
@@ -228,16 +279,19 @@ async fn rollback(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let asked: RollbackRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
+    let ticket = underway(shared, call, vec![name.to_owned()], false)?;
     shared.heard(deadline).await;
-    change(shared, call, What::Rollback(name.to_owned()), asked.reason, (begun, deadline)).await
+    let what = What::Rollback(name.to_owned());
+    change(shared, call, what, asked.reason, (begun, deadline), ticket).await
 }
 
 async fn stable(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let asked: StableRequest = call.json()?;
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
+    let ticket = underway(shared, call, vec![name.to_owned()], false)?;
     let what = What::Stable { route: name.to_owned(), target: asked.target, build: asked.build };
-    change(shared, call, what, asked.reason, (begun, deadline)).await
+    change(shared, call, what, asked.reason, (begun, deadline), ticket).await
 }
 
 async fn adopt(shared: &Arc<Shared>, call: &Call) -> Answer {
@@ -246,7 +300,16 @@ async fn adopt(shared: &Arc<Shared>, call: &Call) -> Answer {
     let deadline = begun + timeout(asked.timeout_ms);
     let now = shared.now();
     let weights = shared.with_core(|core| core.adoptable(now, asked.from.as_deref()))?;
-    change(shared, call, What::Adopt(weights), asked.reason, (begun, deadline)).await
+    let ticket = underway(shared, call, weights.keys().cloned().collect(), false)?;
+    let reason = match asked.from {
+        Some(from) if asked.reason.is_empty() => format!("recovered from gateway {from}"),
+        _ => asked.reason,
+    };
+    change(shared, call, What::Adopt(weights), reason, (begun, deadline), ticket).await
+}
+
+fn actor(call: &Call) -> String {
+    call.header("x-actor").map_or_else(|| call.peer.clone(), str::to_owned)
 }
 
 async fn change(
@@ -255,9 +318,9 @@ async fn change(
     what: What,
     reason: String,
     (begun, deadline): (Instant, Instant),
+    _until_it_ends: Ticket,
 ) -> Answer {
-    let actor = call.header("x-actor").map_or_else(|| call.peer.clone(), str::to_owned);
-    let author = Author { actor, token: call.token.clone() };
+    let author = Author { actor: actor(call), token: call.token.clone() };
     let planned = shared.change(Change { what, author, reason }).await?;
     let outcome: Outcome = shared.effect(&planned, begun, deadline).await;
     json_response(StatusCode::OK, &outcome)

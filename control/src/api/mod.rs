@@ -3,10 +3,12 @@
 //! Owns the table of paths, the reading of bounded bodies and who may ask what; it must never decide about weights.
 //! It is a `tower::Service`, so that tests call it without a socket. Next: `handlers.rs`, `error.rs`.
 
+mod config;
 pub mod error;
 mod guard;
 mod handlers;
 
+use crate::apply::guard::Running;
 use crate::shared::Shared;
 use crate::tokens::{Kind, Tokens};
 use bytes::Bytes;
@@ -35,6 +37,7 @@ pub struct Peer(pub SocketAddr);
 pub struct Api {
     shared: Arc<Shared>,
     tokens: Arc<Tokens>,
+    running: Arc<Running>,
 }
 
 /// A request that was let in, with its whole body.
@@ -46,6 +49,7 @@ struct Call {
     body: Bytes,
     peer: String,
     token: Option<String>,
+    running: Arc<Running>,
 }
 
 /// What a path is for.
@@ -58,7 +62,7 @@ enum Area {
 impl Api {
     /// The API over a running control.
     pub fn new(shared: Arc<Shared>, tokens: Arc<Tokens>) -> Self {
-        Self { shared, tokens }
+        Self { shared, tokens, running: Arc::default() }
     }
 
     async fn serve<B>(self, request: Request<B>) -> Response<Full<Bytes>>
@@ -98,6 +102,7 @@ impl Api {
             body: read_body(body).await?,
             peer,
             token,
+            running: Arc::clone(&self.running),
             segments,
         };
         handlers::dispatch(&self.shared, &call).await

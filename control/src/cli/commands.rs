@@ -5,11 +5,11 @@
 use super::client::Client;
 use super::{
     ChangeOptions, Cli, Command, EXIT_DONE, EXIT_ERROR, EXIT_MISSING, EXIT_NO_GATEWAY, Failure,
-    GatewaysAction, show,
+    GatewaysAction, show, show_gateways,
 };
 use crate::rest::{
-    AdoptRequest, GatewaysView, HistoryView, Outcome, RollbackRequest, RoutesView, StableRequest,
-    WeightsRequest,
+    AdoptRequest, ControlView, GatewaysView, HistoryView, Outcome, RollbackRequest, RouteView, RoutesView,
+    StableRequest, WeightsRequest,
 };
 use crate::serve::Options;
 use http::Method;
@@ -32,14 +32,22 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Serve { config, recover, log_level, log_json } => {
             return super::serve(Options { config, recover }, &log_level, log_json).await;
         }
-        Command::Init { what } => return super::init::run(what, json),
+        Command::InitStore { table, key } => return super::store::init(&table, &key).await,
+        Command::Init { what } => return super::init::run(*what, json),
+        Command::Import(asked) => return super::import::import(&asked, json),
+        Command::Export(asked) => return super::import::export(&asked, &cli.global).await,
         command => command,
     };
-    let session = Session { client: Client::new(&cli.global.url, cli.global.token_file.as_ref())?, json };
+    let session = Session { client: Client::new(&cli.global)?, json };
     match command {
-        Command::Serve { .. } | Command::Init { .. } => Ok(EXIT_ERROR),
+        Command::Serve { .. }
+        | Command::Init { .. }
+        | Command::InitStore { .. }
+        | Command::Import(_)
+        | Command::Export(_) => Ok(EXIT_ERROR),
         Command::Get { route, watch } => session.get(route.as_deref(), watch).await,
         Command::SetWeight { words, change, force } => session.set_weight(&words, &change, force).await,
+        Command::Apply(asked) => session.apply(&asked).await,
         Command::Rollback { route, change } => {
             let body = RollbackRequest { reason: change.reason.clone(), timeout_ms: millis(&change) };
             session.change(&format!("/v1/routes/{}/rollback", encode(&route)), &body, &change).await
@@ -59,13 +67,13 @@ pub(super) async fn run(cli: Cli) -> Result<u8, Failure> {
     }
 }
 
-struct Session {
+pub(super) struct Session {
     client: Client,
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Session {
-    async fn ask(&self, path: &str) -> Result<Value, Failure> {
+    pub(super) async fn ask(&self, path: &str) -> Result<Value, Failure> {
         self.client.call(Method::GET, path, None, Duration::from_secs(WATCH_WAIT_SECONDS)).await
     }
 
@@ -83,7 +91,7 @@ impl Session {
                 show::routes(&view, watch);
             }
             if !watch {
-                return Ok(EXIT_DONE);
+                return Ok(fleet_code(&view.control, view.routes.iter().flat_map(states)));
             }
             tokio::time::sleep(WATCH_PAUSE).await;
             let after = view.control.revision;
@@ -117,11 +125,17 @@ impl Session {
             reason: change.reason.clone(),
             timeout_ms: millis(change),
             force,
+            careful: false,
         };
         self.change("/v1/weights", &body, change).await
     }
 
-    async fn change(&self, path: &str, body: &impl Serialize, change: &ChangeOptions) -> Result<u8, Failure> {
+    pub(super) async fn change(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        change: &ChangeOptions,
+    ) -> Result<u8, Failure> {
         let body = serde_json::to_value(body)
             .map_err(|error| Failure::error(format!("not writable as JSON: {error}"), "report it"))?;
         let answer = self.client.call(Method::POST, path, Some(&body), change.timeout).await?;
@@ -147,12 +161,13 @@ impl Session {
 
     async fn gateways(&self) -> Result<u8, Failure> {
         let answer = self.ask("/v1/gateways").await?;
+        let view: GatewaysView = read(&answer)?;
         if self.json {
             show::json(&answer);
         } else {
-            show::gateways(&read::<GatewaysView>(&answer)?);
+            show_gateways::gateways(&view);
         }
-        Ok(EXIT_DONE)
+        Ok(fleet_code(&view.control, view.gateways.iter().map(|gateway| gateway.state.as_str())))
     }
 
     async fn forget(&self, id: &str) -> Result<u8, Failure> {
@@ -172,6 +187,20 @@ fn newest(answer: &mut Value, limit: usize) {
     if let Some(history) = answer.get_mut("history").and_then(Value::as_array_mut) {
         history.drain(..history.len().saturating_sub(limit));
     }
+}
+
+fn states(route: &RouteView) -> impl Iterator<Item = &str> {
+    route.gateways.iter().map(|gateway| gateway.state.as_str())
+}
+
+/// No gateway at all is a state that a script must not take for a good one.
+fn fleet_code<'a>(control: &ControlView, mut states: impl Iterator<Item = &'a str>) -> u8 {
+    let none = match control.fleet.as_str() {
+        // An older control does not say.
+        "" => !states.any(|state| matches!(state, "connected" | "draining")),
+        word => word == "none",
+    };
+    if none { EXIT_NO_GATEWAY } else { EXIT_DONE }
 }
 
 fn exit_code(outcome: &Outcome) -> u8 {
@@ -231,18 +260,18 @@ fn no_weights(route: &str, next: Option<&String>) -> Failure {
     }
 }
 
-fn millis(change: &ChangeOptions) -> Option<u64> {
+pub(super) fn millis(change: &ChangeOptions) -> Option<u64> {
     u64::try_from(change.timeout.as_millis()).ok()
 }
 
-fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
     T::deserialize(answer).map_err(|error| {
         Failure::error(format!("the answer is not understood: {error}"), "is this control older?")
     })
 }
 
 /// RFC 3986 section 2.1: everything but unreserved characters is encoded.
-fn encode(segment: &str) -> String {
+pub(super) fn encode(segment: &str) -> String {
     let mut encoded = String::new();
     for byte in segment.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@' | b':') {

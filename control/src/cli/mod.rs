@@ -3,10 +3,14 @@
 //! Owns the arguments, the exit codes and what is printed where: answers on stdout, everything else on stderr. It
 //! must never know more than the REST API tells. Next: `client.rs`, `commands.rs`, `show.rs`.
 
+mod apply;
 mod client;
 mod commands;
+mod import;
 mod init;
 mod show;
+mod show_gateways;
+mod store;
 
 use crate::serve;
 use clap::{Args, Parser, Subcommand};
@@ -22,7 +26,7 @@ pub const EXIT_ERROR: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Done, but some gateways do not serve it.
 pub const EXIT_MISSING: u8 = 3;
-/// Stored, but no gateway is connected.
+/// No gateway is connected; a change is stored.
 pub const EXIT_NO_GATEWAY: u8 = 4;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -30,7 +34,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  an error; stderr says what and what to do
   2  the command line is wrong, or names a route, target or gateway that does not exist
   3  the change is stored and published, but some gateways do not serve it; stderr names them
-  4  the change is stored, but no gateway is connected";
+  4  no gateway is connected: a change is stored and waits for them; also of get and gateways";
 
 /// Weights, gateways and routes of Weir.
 #[derive(Debug, Parser)]
@@ -48,9 +52,16 @@ struct Global {
     /// Where control listens.
     #[arg(long, env = "CONTROL_URL", default_value = "http://127.0.0.1:18000", global = true)]
     url: String,
-    /// A file whose first line is an operator token; else CONTROL_TOKEN holds the token itself.
+    /// A file whose first line is the token; else CONTROL_TOKEN holds the token itself.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
+    /// The variable that holds the token, instead of CONTROL_TOKEN; of several lines the first.
+    #[arg(long, value_name = "NAME", global = true, conflicts_with = "token_file")]
+    token_env: Option<String>,
+    /// The CA (PEM) of control's certificate, for an https:// URL; else CONTROL_CA holds its text, else the CAs of
+    /// this machine count.
+    #[arg(long, value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -71,10 +82,10 @@ struct ChangeOptions {
 enum Command {
     /// Run control itself.
     Serve {
-        /// The configuration (YAML or JSON).
+        /// The configuration (YAML or JSON); without it the variable CONTROL_CONFIG holds its text.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-        /// Keep the state file aside, whatever it holds, and begin from what the gateways serve.
+        config: Option<PathBuf>,
+        /// Keep the state aside, whatever it holds, and begin from what the gateways serve.
         #[arg(long)]
         recover: bool,
         /// trace, debug, info, warn, error.
@@ -87,8 +98,23 @@ enum Command {
     /// Write files to begin with, with your names in them.
     Init {
         #[command(subcommand)]
-        what: init::Init,
+        what: Box<init::Init>,
     },
+    /// Make the DynamoDB table for the state; does nothing when it is there.
+    InitStore {
+        /// Its name.
+        #[arg(long)]
+        table: String,
+        /// The item that control is going to use: what is in it is told.
+        #[arg(long, default_value = "weir")]
+        key: String,
+    },
+    /// Make control's configuration of what is left of App Mesh: templates, saved answers, a config_dump.
+    ///
+    /// What was understood, what was left out and why goes to stderr. What is not known is never guessed.
+    Import(import::ImportArgs),
+    /// Write the present state for another program: nobody is locked in.
+    Export(import::ExportArgs),
     /// Show weights, gateways, requests, errors and latency.
     Get {
         /// Only this route.
@@ -111,6 +137,11 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Set the weights that an app.properties.json asks for.
+    ///
+    /// service1_name and service2_name are matched with the targets of the route, and what was matched is said.
+    /// Refused while another change of the route is under way, and when it would raise a canary that was rolled back.
+    Apply(Box<apply::Apply>),
     /// All of a route to its stable target.
     ///
     /// Needs nothing else to be healthy: no state, no endpoint, no agreement.

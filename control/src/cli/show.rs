@@ -4,7 +4,7 @@
 
 use super::{EXIT_USAGE, Failure};
 use crate::rest::{
-    ControlView, ErrorBody, GatewaysView, HistoryView, Outcome, RouteView, RoutesView, TargetView,
+    ControlView, ErrorBody, HistoryView, Outcome, RouteGatewayView, RouteView, RoutesView, TargetView,
 };
 use crate::state::document::{ChangeKind, HistoryEntry};
 use crate::text;
@@ -63,8 +63,13 @@ pub(super) fn sentence(route: &RouteView) -> String {
         (agree, all) => format!("{agree} of {all} gateways agree"),
     };
     let lost = if lost == 0 { String::new() } else { format!(", {lost} lost") };
+    let overridden = match route.overridden {
+        0 => String::new(),
+        1 => ", 1 overridden".to_owned(),
+        several => format!(", {several} overridden"),
+    };
     let weights = text::weights(&route.targets, weights);
-    format!("{}: {weights}, {}, {agree}{lost}", route.name, health(route))
+    format!("{}: {weights}, {}, {agree}{overridden}{lost}", route.name, health(route))
 }
 
 fn health(route: &RouteView) -> String {
@@ -88,7 +93,7 @@ fn health(route: &RouteView) -> String {
     }
 }
 
-fn trouble(control: &ControlView) -> String {
+pub(super) fn trouble(control: &ControlView) -> String {
     let mut lines = String::new();
     if !control.message.is_empty() {
         lines.push_str(&format!("{}: {}\n", control.phase, control.message));
@@ -98,6 +103,12 @@ fn trouble(control: &ControlView) -> String {
             "cure: wait for the gateways; if they do not agree, `control adopt --from GATEWAY`\n"
         };
         lines.push_str(cure);
+    }
+    if control.fleet == "none" {
+        lines.push_str(
+            "no gateway: none is connected, so nobody serves these weights from here\n\
+             cure: start the gateways, or look why they do not reach control (`gateway --mode doctor` in their task)\n",
+        );
     }
     if !control.saved && !control.version.is_empty() {
         lines
@@ -123,6 +134,12 @@ fn route_page(route: &RouteView) -> String {
         table.push(target_row(target, wanted, &view));
     }
     page.push_str(&columns(&table));
+    for (target, times) in &route.load_per_endpoint {
+        page.push_str(&format!(
+            "  each {target} endpoint gets {times:.1} times what a {} endpoint has\n",
+            route.stable
+        ));
+    }
     if !route.gateways.is_empty() {
         let mut table = vec![row(["gateway", "state", "serves", "by", "version", ""])];
         for gateway in &route.gateways {
@@ -135,7 +152,7 @@ fn route_page(route: &RouteView) -> String {
                 gateway.id.clone(),
                 gateway.state.clone(),
                 serves,
-                gateway.source.clone(),
+                by(gateway),
                 gateway.version.clone(),
                 if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
             ]);
@@ -151,10 +168,26 @@ fn route_page(route: &RouteView) -> String {
     page
 }
 
+/// Who set the weights there, and for how long.
+fn by(gateway: &RouteGatewayView) -> String {
+    match gateway.expires_seconds {
+        Some(seconds) => {
+            format!("{}, {} left", gateway.source, text::duration_ms(seconds.saturating_mul(1_000)))
+        }
+        None => gateway.source.clone(),
+    }
+}
+
 fn target_row(target: &str, wanted: String, view: &TargetView) -> Vec<String> {
     let time = |us: Option<u64>| us.map_or_else(|| "-".to_owned(), micros);
     let endpoints = if view.reporting == 0 {
         "not reported".to_owned()
+    } else if view.endpoints_healthy_max > view.endpoints_healthy || view.endpoints_max > view.endpoints {
+        // The gateways do not see the same: a look at one of them would not tell.
+        format!(
+            "{}-{} of {}-{} healthy",
+            view.endpoints_healthy, view.endpoints_healthy_max, view.endpoints, view.endpoints_max
+        )
     } else {
         format!("{} of {} healthy", view.endpoints_healthy, view.endpoints)
     };
@@ -206,6 +239,9 @@ pub(super) fn outcome(outcome: &Outcome) {
             }
             None => page.push_str(&format!("{name}: {to}\n")),
         }
+        for sentence in &route.load {
+            page.push_str(&format!("  {sentence}\n"));
+        }
     }
     let elapsed = text::duration_ms(outcome.elapsed_ms);
     if let Some(newer) = &outcome.superseded_by {
@@ -222,14 +258,29 @@ pub(super) fn outcome(outcome: &Outcome) {
         ));
     }
     print(&page);
+    for route in outcome.routes.values() {
+        for sentence in route.load.iter().filter(|sentence| is_heavy(sentence)) {
+            eprintln!("warning: {sentence}: is it sized for that?");
+        }
+    }
     for missing in &outcome.missing {
-        eprintln!("missing: {}: {}", missing.gateway, missing.why);
+        let word = if missing.overridden { "overridden" } else { "missing" };
+        eprintln!("{word}: {}: {}", missing.gateway, missing.why);
     }
     if !outcome.saved {
         eprintln!(
             "not saved: the change is published, but not in the state file yet; look at the disk of control"
         );
     }
+}
+
+/// Over this many times the load of a stable endpoint it is worth a warning: autoscaling has seen nothing like it.
+const HEAVY: f64 = 2.0;
+
+/// Whether a sentence of [`crate::core::load::sentences`] tells of more than [`HEAVY`].
+fn is_heavy(sentence: &str) -> bool {
+    let times = sentence.split(' ').zip(sentence.split(' ').skip(1)).find(|(_, word)| *word == "times");
+    times.and_then(|(number, _)| number.parse::<f64>().ok()).is_some_and(|number| number > HEAVY)
 }
 
 /// `control history`.
@@ -279,41 +330,11 @@ fn entry_text(targets: &[String], entry: &HistoryEntry) -> String {
     format!("{line} [{}]", entry.version)
 }
 
-/// `control gateways`.
-pub(super) fn gateways(view: &GatewaysView) {
-    let mut page = trouble(&view.control);
-    if view.gateways.is_empty() {
-        page.push_str("no gateway was heard yet\n");
-    } else {
-        let mut table =
-            vec![row(["gateway", "kind", "state", "unheard", "version", "routes", "build", "refused"])];
-        for gateway in &view.gateways {
-            let state = if gateway.awaited {
-                gateway.state.clone()
-            } else {
-                format!("{}, not awaited", gateway.state)
-            };
-            table.push(vec![
-                gateway.id.clone(),
-                gateway.kind.clone(),
-                state,
-                text::duration_ms(gateway.unheard_ms),
-                gateway.version.clone(),
-                gateway.routes.join(" "),
-                gateway.build.clone(),
-                gateway.refused.clone(),
-            ]);
-        }
-        page.push_str(&columns(&table));
-    }
-    print(&page);
-}
-
-fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.into_iter().map(str::to_owned).collect()
 }
 
-fn columns(table: &[Vec<String>]) -> String {
+pub(super) fn columns(table: &[Vec<String>]) -> String {
     let count = table.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         table
@@ -334,7 +355,7 @@ fn columns(table: &[Vec<String>]) -> String {
 }
 
 /// A reader that went away (`control get | head -1`) is no error.
-fn print(page: &str) {
+pub(super) fn print(page: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(page.as_bytes()).and_then(|()| out.flush());
 }
@@ -342,7 +363,6 @@ fn print(page: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::RouteGatewayView;
     use std::collections::BTreeMap;
 
     fn gateway(state: &str, agrees: bool) -> RouteGatewayView {
@@ -382,6 +402,30 @@ mod tests {
         assert!(sentence(&route).ends_with("1 gateway agrees, 1 lost"), "{}", sentence(&route));
         route.weights = None;
         assert_eq!(sentence(&route), "svc1: the weights are not known yet");
+    }
+
+    #[test]
+    fn an_override_and_the_load_are_on_the_page() {
+        let mut route = route();
+        route.overridden = 1;
+        route.load_per_endpoint = BTreeMap::from([("v2".to_owned(), 4.0)]);
+        let overridden = RouteGatewayView {
+            source: "override".to_owned(),
+            expires_seconds: Some(2_580),
+            ..gateway("connected", false)
+        };
+        route.gateways.push(overridden);
+        assert!(sentence(&route).ends_with("2 of 3 gateways agree, 1 overridden"), "{}", sentence(&route));
+        let page = route_page(&route);
+        assert!(page.contains("each v2 endpoint gets 4.0 times what a v1 endpoint has"), "{page}");
+        assert!(page.contains("override, 43 min left"), "{page}");
+    }
+
+    #[test]
+    fn only_a_load_over_twice_that_of_the_stable_is_heavy() {
+        let sentence = |times: &str| format!("each v2 endpoint gets {times} times what a v1 endpoint has");
+        assert!(is_heavy(&sentence("4.0")) && is_heavy(&sentence("2.1")));
+        assert!(!is_heavy(&sentence("2.0")) && !is_heavy(&sentence("0.1")) && !is_heavy("nothing"));
     }
 
     #[test]

@@ -131,6 +131,11 @@ impl Counters {
         self.retired
     }
 
+    /// How long the process had run at its newest report, in milliseconds.
+    pub fn uptime_ms(&self) -> u64 {
+        self.uptime_ms
+    }
+
     /// The newest report on one target.
     pub fn current(&self, key: &Key) -> Option<&TargetReport> {
         self.current.get(key)
@@ -183,6 +188,8 @@ pub fn target_view<'a>(
         } else {
             view.endpoints_healthy.min(report.endpoints_healthy)
         };
+        view.endpoints_max = view.endpoints_max.max(report.endpoints);
+        view.endpoints_healthy_max = view.endpoints_healthy_max.max(report.endpoints_healthy);
         view.discovery_age_seconds = view.discovery_age_seconds.max(report.discovery_age_seconds);
         if view.discovery_error.is_empty() {
             view.discovery_error.clone_from(&report.discovery_error);
