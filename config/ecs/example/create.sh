@@ -107,7 +107,7 @@ listener=$(aws elbv2 create-listener --load-balancer-arn "$alb" --protocol HTTP 
   "Type=forward,ForwardConfig={TargetGroups=[{TargetGroupArn=$gateway_targets,Weight=100},{TargetGroupArn=$service1_targets,Weight=0},{TargetGroupArn=$service2_targets,Weight=0}]}" \
   --query 'Listeners[0].ListenerArn' --output text)
 # Never matches, and keeps both groups with the load balancer, whatever the default action is changed to.
-aws elbv2 create-rule --listener-arn "$listener" --priority 1 \
+aws elbv2 create-rule --listener-arn "$listener" --priority 50000 \
   --conditions 'Field=source-ip,SourceIpConfig={Values=[192.0.2.1/32]}' --actions \
   "Type=forward,ForwardConfig={TargetGroups=[{TargetGroupArn=$service1_targets,Weight=1},{TargetGroupArn=$service2_targets,Weight=1}]}" >/dev/null
 

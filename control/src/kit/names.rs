@@ -85,6 +85,7 @@ pub struct Properties {
     service1_name: Option<Value>,
     service1_port: Option<Value>,
     service2_name: Option<Value>,
+    traffic_weight_route1: Option<Value>,
     traffic_weight_route2: Option<Value>,
 }
 
@@ -130,6 +131,23 @@ impl Properties {
             return Err(PropertiesError::TooLong { path: label, bytes: bytes.len() });
         }
         serde_json::from_slice(&bytes).map_err(|source| PropertiesError::Json { path: label, source })
+    }
+
+    /// The canary's percent, if the two weights are percentages: App Mesh took any sum, and a guess moves traffic.
+    fn canary_weight(&self) -> Result<Option<String>, String> {
+        let Some(canary) = text(&self.traffic_weight_route2) else {
+            return Ok(None);
+        };
+        let stable = text(&self.traffic_weight_route1).unwrap_or_default();
+        match (stable.parse::<f64>(), canary.parse::<f64>()) {
+            (Ok(one), Ok(two)) if one + two == 100.0 => Ok(Some(canary)),
+            _ => Err(format!(
+                "traffic_weight_route1 and traffic_weight_route2 are `{}` and `{}`, not 100 together: give \
+                 --canary-weight",
+                stable.escape_debug(),
+                canary.escape_debug()
+            )),
+        }
     }
 
     /// `ENV.APP.local`, as Copilot names it.
@@ -186,6 +204,10 @@ impl Names {
     /// Everything missing or wrong at once.
     pub fn new(flags: Flags, properties: &Properties) -> Result<Self, NamesError> {
         let mut asked = Asked::default();
+        let canary_weight = match flags.canary_weight {
+            Some(weight) => Some(weight),
+            None => asked.taken(properties.canary_weight()).flatten(),
+        };
         let service1_image = asked.needed(&rules::SERVICE1_IMAGE, flags.service1_image);
         let names = Self {
             account: asked.needed(&rules::ACCOUNT, flags.account),
@@ -204,11 +226,7 @@ impl Names {
             service2_image: asked.optional(&rules::SERVICE2_IMAGE, flags.service2_image, &service1_image),
             service1_image,
             route: asked.optional(&rules::ROUTE, flags.route, "svc1"),
-            canary_weight: asked.optional(
-                &rules::CANARY_WEIGHT,
-                flags.canary_weight.or(text(&properties.traffic_weight_route2)),
-                "0",
-            ),
+            canary_weight: asked.optional(&rules::CANARY_WEIGHT, canary_weight, "0"),
             certificate: asked.optional(&rules::CERTIFICATE, flags.certificate, ""),
             health_path: asked.optional(&rules::HEALTH_PATH, flags.health_path, "/"),
         };

@@ -107,6 +107,11 @@ impl Asked {
         values
     }
 
+    /// What could be made of something else, or the complaint about that.
+    pub(super) fn taken<T>(&mut self, found: Result<T, String>) -> Option<T> {
+        found.map_err(|complaint| self.complaints.push(complaint)).ok()
+    }
+
     /// Two values that must not be the same.
     pub(super) fn different(&mut self, one: &Rule, value: &str, other: &Rule, other_value: &str) {
         if value == other_value && !value.is_empty() {

@@ -62,6 +62,27 @@ fn the_properties_of_the_old_pipeline_fill_in_what_flags_do_not_say() {
 }
 
 #[test]
+fn old_weights_that_are_no_percentages_are_named_and_not_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.properties.json");
+    let names = |weights: &str, flags: Flags| {
+        std::fs::write(&path, format!("{{{weights}}}")).unwrap();
+        Names::new(flags, &Properties::read(&path).unwrap())
+    };
+    let seven_three = r#""traffic_weight_route1": 7, "traffic_weight_route2": 3"#;
+    for wrong in [
+        seven_three,
+        r#""traffic_weight_route2": 30"#,
+        r#""traffic_weight_route1": 100, "traffic_weight_route2": "x""#,
+    ] {
+        let complaints = names(wrong, example()).unwrap_err().complaints;
+        assert!(complaints.len() == 1 && complaints[0].contains("--canary-weight"), "{complaints:?}");
+    }
+    assert!(names(seven_three, Flags { canary_weight: Some("30".into()), ..example() }).is_ok());
+    assert!(names(r#""traffic_weight_route1": "70", "traffic_weight_route2": "30""#, example()).is_ok());
+}
+
+#[test]
 fn what_is_no_properties_file_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("half.json"), "{\"app_name\": \"a\",\n  \"env_name\": ").unwrap();

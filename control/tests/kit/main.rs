@@ -189,6 +189,36 @@ fn the_readme_names_every_file_and_no_other() {
     }
 }
 
+#[test]
+fn the_settings_are_those_of_the_script_and_name_what_the_template_makes() {
+    let kit = kit(example());
+    let script = std::fs::read_to_string(root().join("config/ecs/weir")).unwrap();
+    let template = yaml::read(file(&kit, "weir.yaml"));
+    let settings: Vec<(&str, &str)> = file(&kit, "weir.env")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once('=').unwrap())
+        .collect();
+    assert!(settings.len() >= 8);
+    for (name, _) in &settings {
+        assert!(script.contains(name), "config/ecs/weir knows no {name}");
+    }
+    let setting = |name: &str| settings.iter().find(|(n, _)| *n == name).unwrap().1;
+    for (name, service, container, task) in [
+        ("WEIR_CONTROL_SERVICE", "ControlService", "WEIR_CONTROL_CONTAINER", "ControlTask"),
+        ("WEIR_GATEWAY_SERVICE", "GatewayService", "WEIR_GATEWAY_CONTAINER", "GatewayTask"),
+    ] {
+        let made = template["Resources"][service]["Properties"]["ServiceName"]["!Sub"].as_str().unwrap();
+        assert_eq!(setting(name), yaml::substituted(&template, made));
+        assert_eq!(
+            setting(container),
+            template["Resources"][task]["Properties"]["ContainerDefinitions"][0]["Name"]
+        );
+    }
+    let control = template["Resources"]["ControlTask"].to_string();
+    assert!(control.contains(setting("WEIR_TOKEN_VARIABLE")));
+}
+
 fn tasks(kit: &[File]) -> Vec<Value> {
     ["gateway", "control", "v1", "v2"].map(|name| json(kit, &format!("task-definitions/{name}.json"))).into()
 }
