@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`core`] (every decision, no I/O), [`shared`] (plan, write, commit, publish), [`discovery`] (how
 //! gateways get it), [`state`] (what outlives a restart), [`api`] and [`cli`] (how people speak to it),
-//! [`app_mesh`] (who follows), [`serve`] (birth and death); apart from all of it [`kit`] (what `init ecs` writes).
+//! [`app_mesh`] (who follows), [`webhooks`] and [`emf`] (who is told), [`serve`] (birth and death); apart from all of it [`kit`] (what `init ecs` writes).
 //!
 //! The one rule: a version is written before it is published, and never published with two contents.
 

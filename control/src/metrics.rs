@@ -42,6 +42,8 @@ struct Derived {
     seq: IntGauge,
     fenced: IntGauge,
     unsaved: IntGauge,
+    unread: IntGauge,
+    config_refused: IntGauge,
     gateways: IntGaugeVec,
     weight: IntGaugeVec,
     agree: IntGaugeVec,
@@ -121,6 +123,12 @@ impl Derived {
             seq: gauge(registry, "control_seq", "Sequence number of the published version."),
             fenced: gauge(registry, "control_fenced", "1 = another control is ahead; nothing is published."),
             unsaved: gauge(registry, "control_state_unsaved", "1 = the last change is not on disk yet."),
+            unread: gauge(registry, "control_state_unread", "1 = the state could not be read since the start."),
+            config_refused: gauge(
+                registry,
+                "control_gateways_config_refused",
+                "Gateways that refuse the listeners or clusters that they were sent.",
+            ),
             gateways: g("control_gateways", "Gateways by state.", &["state"]),
             weight: g("control_route_weight", "Wanted weight in hundredths of a percent.", target),
             agree: g("control_route_gateways_agree", "Gateways that serve the wanted weights.", route),
@@ -144,6 +152,8 @@ impl Derived {
 
     fn set(&self, shared: &Shared) {
         let now = shared.now();
+        let unread = shared.with_core(|core| core.unread().is_some());
+        self.unread.set(i64::from(unread));
         let (identity, fenced, unsaved, gateways, routes) = shared.with_core(|core| {
             let routes: Vec<RouteView> =
                 core.routes().keys().filter_map(|name| core.route_view(now, name)).collect();
@@ -183,6 +193,11 @@ impl Derived {
     }
 
     fn set_gateways(&self, gateways: &[GatewayView]) {
+        let refuses = |gateway: &&GatewayView| {
+            matches!(&*gateway.state, "connected" | "draining") && !gateway.config_refused.is_empty()
+        };
+        let refusing = gateways.iter().filter(refuses).count();
+        self.config_refused.set(i64::try_from(refusing).unwrap_or(i64::MAX));
         for state in ["connected", "draining", "lost", "gone"] {
             let number = gateways.iter().filter(|gateway| gateway.state == state).count();
             self.gateways.with_label_values(&[state]).set(i64::try_from(number).unwrap_or(i64::MAX));

@@ -1,22 +1,24 @@
-//! The running control: the core, its state file, and who waits for news.
+//! The running control: the core, its state, and who waits for news.
 //!
-//! Owns the order plan, write, commit, publish. It must never hold the core's lock across an await, and never
-//! publish a raised canary that is not on disk. Next: `discovery/`, `api/`.
+//! Owns who is woken and who waits for what. It must never hold the core's lock across an await. Next:
+//! `shared/saving.rs`, how a change is made; then `discovery/`, `api/`.
 
-use crate::core::change::{Change, ChangeError, Planned, What};
-use crate::core::fleet::{Client, Full};
+mod saving;
+
+use crate::core::change::{Change, ChangeError, Planned};
+use crate::core::event::Event;
+use crate::core::fleet::{Client, Full, Subject};
+use crate::core::watch::Watcher;
 use crate::core::{Core, Now};
 use crate::metrics::Metrics;
 use crate::rest::{Missing, Outcome, RouteOutcome};
-use crate::state::document::Document;
-use crate::state::file::StateError;
 use crate::state::store::Store;
 use gateway_config::wire::{DiscoveryRequest, Report};
 use lifecycle::drain::DrainWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 /// How long a change waits for the disk before it is refused.
@@ -30,6 +32,8 @@ pub const RETRY_UNSAVED: Duration = Duration::from_secs(1);
 pub const TICK: Duration = Duration::from_millis(250);
 /// How long a change waits for gateways when it does not say.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Events that a listener may be behind; an older one is lost to it, never waited for.
+pub const MAX_EVENTS: usize = 256;
 /// The longest that a change may wait.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -53,6 +57,8 @@ pub struct Shared {
     started: Instant,
     drain: DrainWatch,
     followers: BTreeMap<String, Follower>,
+    events: broadcast::Sender<Event>,
+    watcher: Mutex<Watcher>,
     /// Counters of this process.
     pub metrics: Metrics,
 }
@@ -80,6 +86,8 @@ impl Shared {
             started: Instant::now(),
             drain,
             followers,
+            events: broadcast::Sender::new(MAX_EVENTS),
+            watcher: Mutex::new(Watcher::default()),
             metrics: Metrics::new(),
         };
         shared.tell_followers(&[]);
@@ -103,6 +111,11 @@ impl Shared {
     /// Woken when what discovery would answer may have changed.
     pub fn subscribe_version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// What happens from now on, at most [`MAX_EVENTS`] behind.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
     }
 
     /// Woken when anything shown may have changed; its value is the revision.
@@ -132,8 +145,21 @@ impl Shared {
 
     /// Takes a discovery request in.
     pub fn hear(&self, peer: &str, request: &DiscoveryRequest) -> Result<Client, Full> {
+        self.hear_about(peer, request, Subject::Routes)
+    }
+
+    /// Takes a discovery request about a subject in.
+    pub fn hear_about(
+        &self,
+        peer: &str,
+        request: &DiscoveryRequest,
+        subject: Subject,
+    ) -> Result<Client, Full> {
         let now = self.now();
-        let (result, fenced) = self.watching_fence(|core| core.hear(now, peer, request));
+        let (result, fenced) = self.watching_fence(|core| match subject {
+            Subject::Routes => core.hear(now, peer, request),
+            Subject::Listeners | Subject::Clusters => core.hear_config(now, peer, request, subject),
+        });
         let (client, refusal) = result?;
         if let Some(refusal) = refusal {
             self.metrics.refusals.inc();
@@ -182,36 +208,6 @@ impl Shared {
         task.await.unwrap_or(Err(ChangeError::Broken))
     }
 
-    async fn make(&self, change: &Change) -> Result<Planned, ChangeError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let now = self.now();
-        let planned = self.with_core(|core| core.plan(now, change))?;
-        let patience = if planned.only_lowers { LOWERING_PATIENCE } else { WRITE_PATIENCE };
-        let saved = match self.write(&planned.document, patience).await {
-            Ok(()) => true,
-            Err(error) if planned.only_lowers => {
-                tracing::error!(%error, "goes out though it could not be written: it only lowers the canary");
-                false
-            }
-            Err(error) => {
-                if error.may_have_landed() {
-                    self.with_core(Core::note_unsaved);
-                }
-                return Err(error.into());
-            }
-        };
-        self.with_core(|core| core.commit(&planned, saved));
-        // Another stable target asks for no weights.
-        let asked = if matches!(change.what, What::Stable { .. }) { &[] } else { planned.routes.as_slice() };
-        self.tell_followers(asked);
-        self.metrics.changes.inc();
-        self.version.send_modify(|version| *version += 1);
-        self.note_progress();
-        let version = planned.document.control.version().to_string();
-        tracing::info!(version, routes = planned.routes.join(","), actor = change.author.actor, "published");
-        Ok(planned)
-    }
-
     /// Waits until every awaited gateway serves `planned`, a newer change takes its place, or `deadline`.
     pub async fn effect(&self, planned: &Planned, begun: Instant, deadline: Instant) -> Outcome {
         let version = planned.document.control.version().to_string();
@@ -220,7 +216,8 @@ impl Shared {
         let mut outcome = loop {
             progress.borrow_and_update();
             let outcome = self.look_at_effect(planned, &version, &mut had_it);
-            if outcome.missing.is_empty() || outcome.superseded_by.is_some() {
+            // An override does not end by waiting.
+            if outcome.missing.iter().all(|missing| missing.overridden) || outcome.superseded_by.is_some() {
                 break outcome;
             }
             let waited = tokio::select! {
@@ -250,11 +247,12 @@ impl Shared {
                 had_it.insert(id.clone());
             }
         }
+        let overridden = standing.overridden;
         let missing: Vec<Missing> = standing
             .missing
             .into_iter()
             .filter(|(gateway, _)| !had_it.contains(gateway))
-            .map(|(gateway, why)| Missing { gateway, why })
+            .map(|(gateway, why)| Missing { overridden: overridden.contains(&gateway), gateway, why })
             .collect();
         Outcome {
             version: version.to_owned(),
@@ -273,12 +271,17 @@ impl Shared {
         let outcome = |name: &String| {
             let record = planned.document.routes.get(name)?;
             let entry = record.history.back()?;
-            let targets = self.with_core(|core| core.routes().get(name).map(|route| route.targets.clone()));
+            let now = self.now();
+            let (targets, load) = self.with_core(|core| {
+                let targets = core.routes().get(name).map(|route| route.targets.clone());
+                (targets, core.load_sentences(now, name, &entry.to, entry.from.as_ref()))
+            });
             let outcome = RouteOutcome {
                 from: entry.from.clone(),
                 to: entry.to.clone(),
                 stable: entry.stable.clone(),
                 targets: targets.unwrap_or_default(),
+                load,
             };
             Some((name.clone(), outcome))
         };
@@ -345,6 +348,7 @@ impl Shared {
                 core.prune(now);
                 core.due_adoption(now)
             });
+            self.watch_faults();
             let Some(change) = due else { continue };
             match self.change(change).await {
                 // `Nothing`: an operator was faster.
@@ -357,38 +361,18 @@ impl Shared {
         }
     }
 
-    /// Writes what is not in the state file yet, for as long as control runs.
-    pub async fn retry_unsaved(&self) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(RETRY_UNSAVED) => {}
-                () = self.stopping() => return,
-            }
-            let unsaved = || {
-                self.with_core(|core| {
-                    (core.is_established() && !core.is_saved()).then(|| Arc::clone(core.document()))
-                })
-            };
-            if unsaved().is_none() {
-                continue;
-            }
-            let _one_at_a_time = self.changes.lock().await;
-            let Some(document) = unsaved() else { continue };
-            if self.write(&document, LOWERING_PATIENCE).await.is_ok() {
-                self.with_core(|core| core.note_saved(&document));
-                tracing::info!(version = %document.control.version(), "the state is written again");
-                self.note_progress();
-            }
-        }
-    }
-
-    async fn write(&self, document: &Arc<Document>, patience: Duration) -> Result<(), StateError> {
-        let result = self.store.write(Arc::clone(document), patience).await;
-        if let Err(error) = &result {
-            self.metrics.state_write_failures.inc();
-            tracing::error!(%error, "the state could not be written");
-        }
-        result
+    fn watch_faults(&self) {
+        let now = self.now();
+        let drifted = |(route, status): (&String, serde_json::Value)| {
+            let detail = status.get("detail").and_then(serde_json::Value::as_str).unwrap_or_default();
+            (status.get("state")? == "drift").then(|| (route.clone(), detail.to_owned()))
+        };
+        let drift: Vec<(String, String)> = self.followed().filter_map(drifted).collect();
+        let events = {
+            let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+            self.with_core(|core| watcher.look(now, core, &drift))
+        };
+        self.emit(events);
     }
 
     fn tell_followers(&self, asked: &[String]) {

@@ -32,9 +32,29 @@ pub enum Adoption {
     /// A first start: these weights count.
     Initial(Weights),
     /// The fleet serves these.
-    Adopt(Weights),
+    Adopt(Weights, Givers),
     /// The fleet does not agree, or cannot say: an operator decides.
     Disagree(String),
+}
+
+/// The gateways that serve what is adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Givers {
+    /// One of them.
+    pub gateway: String,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Givers {
+    /// For the history.
+    pub fn reason(&self) -> String {
+        match self.count {
+            0 | 1 => format!("recovered from gateway {}", self.gateway),
+            2 => format!("recovered from gateway {} (1 more agrees)", self.gateway),
+            count => format!("recovered from gateway {} ({} more agree)", self.gateway, count - 1),
+        }
+    }
 }
 
 /// Decides about one route. `has_state`: only this route is new to a control that leads the others, so that a
@@ -63,7 +83,7 @@ pub fn decide(
         // A gateway that still starts and serves its file has no say: it serves nobody yet.
         let counts = |gateway: &Gateway| !is_starting(gateway) || knew_a_control(gateway);
         return match agreement(&heard, name, settings, counts) {
-            Ok(Some(weights)) => Adoption::Adopt(weights),
+            Ok(Some((weights, givers))) => Adoption::Adopt(weights, givers),
             Ok(None) => Adoption::Disagree(format!("no gateway says which weights {name} has")),
             Err(why) => Adoption::Disagree(why),
         };
@@ -72,7 +92,7 @@ pub fn decide(
         return Adoption::Initial(weights.clone());
     }
     match agreement(&heard, name, settings, |_| true) {
-        Ok(Some(weights)) => Adoption::Adopt(weights),
+        Ok(Some((weights, givers))) => Adoption::Adopt(weights, givers),
         _ => Adoption::Initial(settings.all_to(&settings.stable)),
     }
 }
@@ -116,11 +136,13 @@ fn agreement(
     name: &str,
     settings: &RouteSettings,
     counts: impl Fn(&Gateway) -> bool,
-) -> Result<Option<Weights>, String> {
+) -> Result<Option<(Weights, Givers)>, String> {
     let mut agreed: Option<(&String, Weights)> = None;
+    let mut count = 0;
     for (id, gateway) in heard.iter().filter(|(_, gateway)| counts(gateway)) {
         let serves = served(gateway, name, settings).map_err(|why| format!("{id}: {why}"))?;
         let Some(serves) = serves else { continue };
+        count += 1;
         match &agreed {
             None => agreed = Some((id, serves)),
             Some((other, weights)) if !same_shares(weights, &serves) => {
@@ -133,5 +155,5 @@ fn agreement(
             Some(_) => {}
         }
     }
-    Ok(agreed.map(|(_, weights)| weights))
+    Ok(agreed.map(|(id, weights)| (weights, Givers { gateway: id.clone(), count })))
 }

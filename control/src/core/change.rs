@@ -59,20 +59,33 @@ pub enum What {
     /// Takes what the fleet serves and the lead with it.
     Adopt(BTreeMap<String, Weights>),
     /// What routes without known weights get by themselves: by the configuration, or what the fleet serves.
-    Begin(BTreeMap<String, (ChangeKind, Weights)>),
+    Begin(BTreeMap<String, Beginning>),
+}
+
+/// The first weights of one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// `Initial`, or `Adopt` when the whole fleet serves them already.
+    pub kind: ChangeKind,
+    /// Every target, sum 10,000.
+    pub weights: Weights,
+    /// For the history.
+    pub reason: String,
 }
 
 /// A change that was worked out and waits to be written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Planned {
     /// The next document.
     pub document: Arc<Document>,
     /// The routes it changes.
     pub routes: Vec<String>,
-    /// No canary gets more than before: goes out even when it cannot be written.
+    /// No canary gets more than before, or all gateways serve it already: goes out even when it cannot be written.
     pub only_lowers: bool,
     /// Ends a fence.
     pub takes_lead: bool,
+    /// Takes over a state that could not be read at the start.
+    pub joins: bool,
 }
 
 /// Why a change is refused.
@@ -161,7 +174,7 @@ impl ChangeError {
             }
             Self::CannotAdopt(_) => "see `control gateways` for who is there and what it serves".to_owned(),
             Self::Broken => "look at `control get` for what is in force, then try again".to_owned(),
-            Self::State(_) => "free the disk and try again; `control rollback` goes out without it".to_owned(),
+            Self::State(error) => error.cure().to_owned(),
         }
     }
 }
@@ -196,6 +209,9 @@ impl Core {
         if adopts {
             document.lineage.clear();
         }
+        if adopts || !self.established {
+            self.stamp(&mut document);
+        }
         let version = document.control.version().to_string();
         let only_lowers = edits.iter().all(|edit| edit.only_lowers(self));
         let mut routes = Vec::new();
@@ -219,12 +235,12 @@ impl Core {
                 from,
                 to: edit.to,
                 stable: edit.stable,
-                reason: clean_text(&change.reason),
+                reason: clean_text(edit.reason.as_deref().unwrap_or(&change.reason)),
                 acknowledged_ms: None,
                 extra: serde_json::Map::new(),
             });
         }
-        Ok(Planned { document: Arc::new(document), routes, only_lowers, takes_lead: adopts })
+        Ok(Planned { document: Arc::new(document), routes, only_lowers, takes_lead: adopts, joins: false })
     }
 
     fn next_identity(&self, takes_lead: bool) -> Identity {
@@ -272,7 +288,11 @@ impl Core {
             What::Begin(routes) => routes
                 .iter()
                 .filter(|(route, _)| !self.document.routes.contains_key(*route))
-                .map(|(route, (kind, to))| Ok(self.edit(route, self.settings(route)?, *kind, to.clone())))
+                .map(|(route, beginning)| {
+                    let Beginning { kind, weights, reason } = beginning;
+                    let edit = self.edit(route, self.settings(route)?, *kind, weights.clone());
+                    Ok(Edit { reason: Some(reason.clone()), moves: *kind != ChangeKind::Adopt, ..edit })
+                })
                 .collect(),
         }
     }
@@ -301,7 +321,21 @@ impl Core {
             stable: self.stable_of(route, settings),
             configured_stable: settings.stable.clone(),
             build: None,
+            reason: None,
+            moves: true,
         }
+    }
+
+    /// Targets with a share that no gateway has a usable endpoint of.
+    pub fn empty_targets(&self, now: super::Now) -> Vec<(String, String)> {
+        let mut empty = Vec::new();
+        for route in self.routes.keys() {
+            let shares = self.weights(route).into_iter().flatten().filter(|(_, weight)| **weight > 0);
+            for (target, _) in shares.filter(|(target, _)| self.nobody_answers(now, route, target)) {
+                empty.push((route.clone(), target.clone()));
+            }
+        }
+        empty
     }
 
     fn nobody_answers(&self, now: super::Now, route: &str, target: &str) -> bool {
@@ -345,10 +379,17 @@ struct Edit {
     stable: String,
     configured_stable: String,
     build: Option<String>,
+    /// Instead of the reason of the change.
+    reason: Option<String>,
+    /// False = the gateways serve this already.
+    moves: bool,
 }
 
 impl Edit {
     fn only_lowers(&self, core: &Core) -> bool {
+        if !self.moves {
+            return true;
+        }
         let Some(from) = core.weights(&self.route) else { return self.kind == ChangeKind::Rollback };
         let same_stable =
             core.document.routes.get(&self.route).is_some_and(|record| record.stable == self.stable);

@@ -11,8 +11,17 @@ use gateway_config::wire::Version;
 pub struct Fence {
     /// What was seen.
     pub seen: Version,
-    /// Which gateway serves it.
-    pub gateway: String,
+    /// Who showed it.
+    pub witness: Witness,
+}
+
+/// Who showed that another control is ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// The gateway that serves it.
+    Gateway(String),
+    /// The state that both write.
+    State(String),
 }
 
 /// Whether `seen` was published by somebody who knows more than `own`, the start of a control that goes on from the

@@ -30,6 +30,17 @@ const MAX_SENDS: u32 = 2;
 /// The window of [`MAX_SENDS`].
 const SEND_WINDOW_MS: u64 = 5_000;
 
+/// What a discovery request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Weights.
+    Routes,
+    /// Where the gateway listens, and how it routes.
+    Listeners,
+    /// Where it sends requests to.
+    Clusters,
+}
+
 /// Who sent a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
@@ -87,17 +98,14 @@ impl Fleet {
         request: &DiscoveryRequest,
         routes: &Routes,
     ) -> Result<(Client, Option<Refusal>), Full> {
-        let mut client = identify(peer, request);
+        let mut client = identify(peer, request, Subject::Routes);
         let gateway = self.entry(now_ms, &client.id)?;
         let was_gone = gateway.gone_ms.is_some();
         let asked = request.resource_names.iter().filter(|name| routes.contains_key(*name));
         gateway.last_heard_ms = now_ms;
         gateway.asks_all = request.resource_names.is_empty() && request.node.metadata.weir.is_none();
         if let Some(status) = &request.node.metadata.weir {
-            if gateway.status.as_ref().is_some_and(|old| old.boot_id != clean(&status.boot_id)) {
-                gateway.streams.clear();
-                gateway.refused = None;
-            }
+            begin_anew(gateway, &status.boot_id);
             gateway.asks = if request.resource_names.is_empty() {
                 status.routes.keys().filter(|name| routes.contains_key(*name)).cloned().collect()
             } else {
@@ -110,14 +118,39 @@ impl Fleet {
             gateway.asks.extend(asked.cloned());
         }
         gateway.version = clean(&request.version_info);
-        if !gateway.streams.contains_key(&client.stream) && gateway.streams.len() >= MAX_STREAMS {
-            gateway.streams.clear();
-        }
-        let stream = gateway.streams.entry(client.stream).or_default();
-        let refusal = stream.judge(request);
+        let refusal = stream_of(gateway, &client, Subject::Routes).judge(request);
         match &refusal {
             Some(refusal) => gateway.refused = Some(refusal.clone()),
-            None if gateway.streams.values().all(|stream| stream.refused.is_none()) => gateway.refused = None,
+            None if !gateway.refuses(|subject| subject == Subject::Routes) => gateway.refused = None,
+            None => {}
+        }
+        Ok((client, refusal))
+    }
+
+    /// Notes a request for listeners or clusters of a Weir gateway, heard at a time from a peer.
+    pub fn hear_config(
+        &mut self,
+        (now_ms, peer): (u64, &str),
+        request: &DiscoveryRequest,
+        subject: Subject,
+        routes: &Routes,
+    ) -> Result<(Client, Option<Refusal>), Full> {
+        let mut client = identify(peer, request, subject);
+        let gateway = self.entry(now_ms, &client.id)?;
+        let was_gone = gateway.gone_ms.is_some();
+        gateway.last_heard_ms = now_ms;
+        if let Some(status) = &request.node.metadata.weir {
+            begin_anew(gateway, &status.boot_id);
+            gateway.take_status(status, routes);
+            client.first_goodbye = status.goodbye && !was_gone;
+        }
+        if gateway.config_version.is_empty() {
+            gateway.config_version = clean(&request.version_info);
+        }
+        let refusal = stream_of(gateway, &client, subject).judge(request);
+        match &refusal {
+            Some(refusal) => gateway.config_refused = Some(refusal.clone()),
+            None if !gateway.refuses(|subject| subject != Subject::Routes) => gateway.config_refused = None,
             None => {}
         }
         Ok((client, refusal))
@@ -236,14 +269,31 @@ impl Fleet {
     }
 }
 
+/// Another process under the same id knows nothing of what the earlier one was sent.
+fn begin_anew(gateway: &mut Gateway, boot_id: &str) {
+    if gateway.status.as_ref().is_some_and(|old| old.boot_id != clean(boot_id)) {
+        gateway.streams.clear();
+        gateway.refused = None;
+        gateway.config_refused = None;
+    }
+}
+
+fn stream_of<'a>(gateway: &'a mut Gateway, client: &Client, subject: Subject) -> &'a mut Stream {
+    if !gateway.streams.contains_key(&client.stream) && gateway.streams.len() >= MAX_STREAMS {
+        gateway.streams.clear();
+    }
+    gateway.streams.entry(client.stream).or_insert_with(|| Stream::about(subject))
+}
+
 /// `metadata.weir.instance_id`, else `node.id` and the address it came from.
-fn identify(peer: &str, request: &DiscoveryRequest) -> Client {
+fn identify(peer: &str, request: &DiscoveryRequest, subject: Subject) -> Client {
     let instance = request.node.metadata.weir.as_ref().map(|weir| weir.instance_id.as_str());
     let id = match instance {
         Some(id) if !id.is_empty() => clean(id),
         _ => clean(&format!("{}@{peer}", request.node.id)),
     };
     let mut digest = DefaultHasher::new();
+    subject.hash(&mut digest);
     request.resource_names.hash(&mut digest);
     Client { id, stream: digest.finish(), first_goodbye: false }
 }

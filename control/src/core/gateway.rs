@@ -5,9 +5,11 @@
 
 use super::change::clean_text;
 use super::counters::Counters;
-use super::fleet::{AWAITED_FOR_MS, LOST_AFTER_MS};
+use super::fleet::{AWAITED_FOR_MS, LOST_AFTER_MS, Subject};
 use crate::settings::{RouteSettings, Routes};
-use gateway_config::wire::{DiscoveryRequest, GatewayStatus, RouteStatus, Version};
+use gateway_config::wire::{
+    ClusterStatus, DiscoveryRequest, GatewayStatus, RouteStatus, Version, WeightSource,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest id that is kept.
@@ -19,8 +21,9 @@ const MAX_EPOCH: u64 = 1 << 62;
 const MAX_UNKNOWN_TARGETS: usize = 16;
 
 /// What one stream was sent and refused.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Stream {
+    subject: Subject,
     /// The version last sent, with its nonce.
     pub(super) sent: Option<(String, String)>,
     pub(super) refused: Option<String>,
@@ -66,6 +69,10 @@ pub struct Gateway {
     pub asks_all: bool,
     /// The last refusal, until another version is accepted.
     pub refused: Option<Refusal>,
+    /// The version_info of its listeners and clusters; empty when they are from a file.
+    pub config_version: String,
+    /// The last refusal of listeners or clusters, until others are accepted.
+    pub config_refused: Option<Refusal>,
     /// Per set of names.
     pub streams: BTreeMap<u64, Stream>,
     /// What it counted.
@@ -106,10 +113,21 @@ impl Gateway {
         self.status.as_ref()?.routes.get(route)
     }
 
+    /// What it says about one route, while somebody there overrides it.
+    pub fn override_of(&self, route: &str) -> Option<&RouteStatus> {
+        self.route(route).filter(|status| status.source == WeightSource::Override)
+    }
+
+    /// Whether a stream about such a subject has refused what it was sent last.
+    pub(super) fn refuses(&self, about: impl Fn(Subject) -> bool) -> bool {
+        self.streams.values().any(|stream| about(stream.subject) && stream.refused.is_some())
+    }
+
     /// Every version that it serves something of.
     pub fn versions(&self) -> impl Iterator<Item = Version> {
         let routes = self.status.iter().flat_map(|status| status.routes.values());
-        let told = routes.map(|route| route.version.as_str()).chain([self.version.as_str()]);
+        let own = [self.version.as_str(), self.config_version.as_str()];
+        let told = routes.map(|route| route.version.as_str()).chain(own);
         told.filter_map(Version::parse).filter(|version| version.epoch <= MAX_EPOCH)
     }
 
@@ -124,9 +142,10 @@ impl Gateway {
             build: clean(&status.build),
             zone: clean(&status.zone),
             config_version: clean(&status.config_version),
-            clusters: BTreeMap::new(),
+            clusters: clusters(status, routes),
             routes: BTreeMap::new(),
         };
+        self.config_version.clone_from(&kept.config_version);
         for (name, route) in &status.routes {
             if let Some(settings) = routes.get(name) {
                 kept.routes.insert(name.clone(), bounded(route, settings));
@@ -150,6 +169,18 @@ impl Gateway {
         }
         self.status = Some(kept);
     }
+}
+
+/// The clusters of managed routes.
+fn clusters(status: &GatewayStatus, routes: &Routes) -> BTreeMap<String, ClusterStatus> {
+    let targets = routes.values().flat_map(|route| &route.targets);
+    let known = targets.filter_map(|target| status.clusters.get_key_value(target));
+    let kept = |(name, cluster): (&String, &ClusterStatus)| {
+        let ClusterStatus { endpoints, usable, source, notice } = cluster;
+        let (source, notice) = (clean(source), clean_text(notice));
+        (name.clone(), ClusterStatus { endpoints: *endpoints, usable: *usable, source, notice })
+    };
+    known.map(kept).collect()
 }
 
 /// One route as a gateway tells it, without what nobody asks for.
@@ -187,6 +218,11 @@ fn overtook(newer: &str, older: &str) -> bool {
 }
 
 impl Stream {
+    /// A stream that was sent nothing yet.
+    pub(super) fn about(subject: Subject) -> Self {
+        Self { subject, sent: None, refused: None, accepted_once: false, limit: SendLimit::default() }
+    }
+
     /// Reads acknowledgement or refusal out of a request.
     pub(super) fn judge(&mut self, request: &DiscoveryRequest) -> Option<Refusal> {
         let (sent, nonce) = self.sent.clone()?;
@@ -210,7 +246,7 @@ impl Stream {
         }
         // An Envoy that had a version and has none any more was started anew.
         if !weir && self.accepted_once && request.version_info.is_empty() {
-            *self = Self { limit: std::mem::take(&mut self.limit), ..Self::default() };
+            *self = Self { limit: std::mem::take(&mut self.limit), ..Self::about(self.subject) };
             return None;
         }
         let repeated = self.refused.as_deref() == Some(sent.as_str());

@@ -3,10 +3,11 @@
 //! Owns every decision. It must never read a clock, a file or the network: time comes in as [`Now`], requests as
 //! their parsed form, and what is to be written goes out as a [`change::Planned`]. A change is planned, written by
 //! the caller, and only then committed; discovery answers nothing that was not committed.
-//! Next: `fence.rs`, `fleet.rs`, `gateway.rs`, `adoption.rs`, `change.rs`, `view.rs`; then `shared.rs`, which drives all this.
+//! Next: `fence.rs`, `fleet.rs`, `gateway.rs`, `adoption.rs`, `change.rs`, `join.rs`, `view.rs`; then `shared.rs`, which drives all this.
 
 pub mod adoption;
 pub mod change;
+pub mod config;
 pub mod counters;
 pub mod event;
 pub mod fence;
@@ -15,17 +16,23 @@ pub mod fleet;
 mod fleet_tests;
 pub mod gateway;
 #[cfg(test)]
+mod item_simulation;
+pub mod join;
+pub mod load;
+#[cfg(test)]
 mod simulation;
 pub mod view;
+pub mod watch;
 
 use crate::settings::{RouteSettings, Routes};
 use crate::state::document::{ChangeKind, Document, Identity, Weights};
 use adoption::Adoption;
-use change::{Author, Change, ChangeError, Planned, What};
-use fence::Fence;
+use change::{Author, Beginning, Change, ChangeError, Planned, What};
+use fence::{Fence, Witness};
 use fleet::{Client, Fleet, Full, Gateway, Refusal};
+use gateway_config::discovered::GatewayResources;
 use gateway_config::wire::{DiscoveryRequest, Report};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The time of an event.
@@ -50,6 +57,12 @@ pub struct Core {
     max_seen_epoch: u64,
     /// Whether it is known that no other control leads, as far as it can be: see [`Core::sync_weights`].
     sure: bool,
+    /// Listeners and clusters for the gateways.
+    config: Option<Arc<GatewayResources>>,
+    /// Why it is not known whether there is a state.
+    unread: Option<String>,
+    /// Whether anything was said to a gateway, or changed.
+    spoke: bool,
 }
 
 /// What a discovery request gets.
@@ -77,6 +90,15 @@ pub struct Standing {
     pub awaited: Vec<String>,
     /// Those awaited that do not serve it, and why.
     pub missing: Vec<(String, String)>,
+    /// Those missing that never will by themselves: somebody overrides them.
+    pub overridden: BTreeSet<String>,
+}
+
+impl Standing {
+    /// Those missing that are not overridden.
+    pub fn behind(&self) -> impl Iterator<Item = &(String, String)> {
+        self.missing.iter().filter(|(id, _)| !self.overridden.contains(id))
+    }
 }
 
 impl Core {
@@ -101,6 +123,9 @@ impl Core {
             saved: !established,
             max_seen_epoch: 0,
             sure: false,
+            config: None,
+            unread: None,
+            spoke: false,
         }
     }
 
@@ -189,9 +214,16 @@ impl Core {
         self.document = Arc::clone(&planned.document);
         self.established = true;
         self.saved = saved;
-        self.sure = true;
+        if planned.joins {
+            self.unread = None;
+            self.look_at_all();
+        } else {
+            self.spoke = true;
+            self.sure = true;
+        }
         if planned.takes_lead {
             self.fence = None;
+            self.unread = None;
         }
     }
 
@@ -235,13 +267,18 @@ impl Core {
             return Answer::Fenced(self.fence_text(fence));
         }
         let Some(version) = self.version() else { return Answer::Unknown };
-        if self.fleet.has_refused(client, &version) {
+        self.news(now, client, (&request.version_info, &version))
+    }
+
+    /// Whether `version` is news to a client that has another one.
+    fn news(&self, now: Now, client: &Client, (has, version): (&str, &str)) -> Answer {
+        if self.fleet.has_refused(client, version) {
             return Answer::Nothing(None);
         }
-        if request.version_info == version {
+        if has == version {
             return Answer::Current;
         }
-        match self.fleet.send_again_ms(now.mono_ms, client, &version) {
+        match self.fleet.send_again_ms(now.mono_ms, client, version) {
             None => Answer::Send,
             again => Answer::Nothing(again),
         }
@@ -249,6 +286,7 @@ impl Core {
 
     /// Notes that a client is sent the current version, as `news` or to say that there is none; answers version_info and nonce.
     pub fn note_sent(&mut self, now: Now, client: &Client, news: bool) -> (String, String) {
+        self.spoke |= news;
         let version = self.document.control.version().to_string();
         let nonce = self.fleet.note_sent(now.mono_ms, client, &version, news);
         (version, nonce)
@@ -273,8 +311,16 @@ impl Core {
         let mut begin = BTreeMap::new();
         for (name, settings) in self.unknown_routes() {
             match adoption::decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
-                Adoption::Initial(weights) => begin.insert(name.clone(), (ChangeKind::Initial, weights)),
-                Adoption::Adopt(weights) => begin.insert(name.clone(), (ChangeKind::Adopt, weights)),
+                // There may be a state that says otherwise.
+                Adoption::Initial(_) if self.unread.is_some() => None,
+                Adoption::Initial(weights) => {
+                    let reason = "the weights of the configuration, at the first start".to_owned();
+                    begin.insert(name.clone(), Beginning { kind: ChangeKind::Initial, weights, reason })
+                }
+                Adoption::Adopt(weights, givers) => {
+                    let reason = givers.reason();
+                    begin.insert(name.clone(), Beginning { kind: ChangeKind::Adopt, weights, reason })
+                }
                 // One version for all that can be known now: a route still settling holds the others back.
                 Adoption::Settling => return None,
                 Adoption::Unheard | Adoption::Disagree(_) => None,
@@ -283,7 +329,7 @@ impl Core {
         (!begin.is_empty()).then(|| Change {
             what: What::Begin(begin),
             author: Author { actor: "control".to_owned(), token: None },
-            reason: "its weights were not known".to_owned(),
+            reason: String::new(),
         })
     }
 
@@ -301,7 +347,8 @@ impl Core {
             return false;
         }
         match adoption::decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
-            Adoption::Settling | Adoption::Initial(_) | Adoption::Adopt(_) => true,
+            Adoption::Initial(_) => self.unread.is_none(),
+            Adoption::Settling | Adoption::Adopt(..) => true,
             Adoption::Unheard => !self.established && now.mono_ms < adoption::HEAR_FIRST_MS,
             Adoption::Disagree(_) => false,
         }
@@ -383,6 +430,11 @@ impl Core {
             standing.connected += usize::from(gateway.is_connected(now.mono_ms));
             if let Some(why) = asked.iter().find_map(|route| self.disagreement(now, gateway, route)) {
                 standing.missing.push((id.clone(), why));
+                if asked.iter().all(|route| {
+                    self.disagreement(now, gateway, route).is_none() || gateway.override_of(route).is_some()
+                }) {
+                    standing.overridden.insert(id.clone());
+                }
             }
         }
         standing
@@ -401,7 +453,10 @@ impl Core {
     fn look_ahead(&mut self, id: &str) {
         let Some(gateway) = self.fleet.get(id) else { return };
         for seen in gateway.versions() {
-            self.max_seen_epoch = self.max_seen_epoch.max(seen.epoch);
+            // What this control gave out before it knew any weights is no other's.
+            if seen.control_id != self.document.control.id {
+                self.max_seen_epoch = self.max_seen_epoch.max(seen.epoch);
+            }
             if !self.established {
                 continue;
             }
@@ -417,7 +472,7 @@ impl Core {
                 .as_ref()
                 .is_none_or(|fence| (seen.epoch, seen.seq) > (fence.seen.epoch, fence.seen.seq));
             if higher {
-                self.fence = Some(Fence { seen, gateway: id.to_owned() });
+                self.fence = Some(Fence { seen, witness: Witness::Gateway(id.to_owned()) });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A fleet, crashes, lost answers, stale copies and full disks, all from one seed.
 //!
-//! Owns the promises of fencing as checks over random histories; `SEED=7` runs one of them again. Next: `fence.rs`.
+//! Owns the promises of fencing as checks over random histories; `SEED=7` runs one of them again. Next: `item_simulation.rs`.
 
 use super::change::{Author, Change, What};
 use super::{Answer, Core, Now};
@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn routes() -> Routes {
+pub(super) fn routes() -> Routes {
     let settings = RouteSettings {
         targets: vec!["v1".to_owned(), "v2".to_owned()],
         stable: "v1".to_owned(),
@@ -25,17 +25,17 @@ fn routes() -> Routes {
     BTreeMap::from([("svc1".to_owned(), settings)])
 }
 
-fn split(canary: u32) -> Weights {
+pub(super) fn split(canary: u32) -> Weights {
     BTreeMap::from([("v1".to_owned(), 10_000 - canary), ("v2".to_owned(), canary)])
 }
 
 /// A gateway as the wire describes it.
 #[derive(Clone, Default)]
-struct Gateway {
-    version: String,
-    nonce: String,
-    refused: Option<String>,
-    weights: Weights,
+pub(super) struct Gateway {
+    pub(super) version: String,
+    pub(super) nonce: String,
+    pub(super) refused: Option<String>,
+    pub(super) weights: Weights,
 }
 
 /// One control process with its disk.
@@ -199,7 +199,7 @@ impl World {
 }
 
 impl Gateway {
-    fn receive(&mut self, version: &str, nonce: String, weights: Weights) {
+    pub(super) fn receive(&mut self, version: &str, nonce: String, weights: Weights) {
         self.nonce = nonce;
         let next = Version::parse(version).unwrap();
         if let Some(now) = Version::parse(&self.version)
@@ -218,7 +218,7 @@ impl Gateway {
     }
 }
 
-fn request(index: usize, gateway: &Gateway) -> DiscoveryRequest {
+pub(super) fn request(index: usize, gateway: &Gateway) -> DiscoveryRequest {
     let source = if gateway.version.is_empty() { WeightSource::File } else { WeightSource::Control };
     let route = RouteStatus {
         weights: gateway.weights.clone(),

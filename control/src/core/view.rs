@@ -5,11 +5,12 @@
 
 use super::adoption::{Adoption, decide};
 use super::counters::target_view;
-use super::fence::Fence;
-use super::fleet::{Gateway, same_shares, source_name};
-use super::{Core, Now};
-use crate::rest::{ControlView, GatewayView, HistoryView, RouteGatewayView, RouteView};
+use super::fence::{Fence, Witness};
+use super::fleet::{Gateway, Refusal, same_shares, source_name};
+use super::{Core, Now, load};
+use crate::rest::{ControlView, GatewayView, HistoryView, OverrideView, RouteGatewayView, RouteView};
 use crate::settings::RouteSettings;
+use crate::state::document::Weights;
 use crate::text;
 use gateway_config::wire::Version;
 
@@ -22,7 +23,7 @@ impl Core {
             .collect();
         let (phase, message) = match &self.fence {
             Some(fence) => ("fenced", self.fence_text(fence)),
-            None if waiting.is_empty() => ("active", String::new()),
+            None if waiting.is_empty() => ("active", self.unread_text()),
             None => ("adopting", waiting.join("; ")),
         };
         ControlView {
@@ -32,7 +33,31 @@ impl Core {
             message,
             saved: self.saved,
             revision: 0,
+            fleet: self.fleet_word(now).to_owned(),
+            config_version: self.config_version().unwrap_or_default(),
         }
+    }
+
+    /// `none`, `behind`, `overridden` or `current`.
+    fn fleet_word(&self, now: Now) -> &'static str {
+        if !self.fleet.iter().any(|(_, gateway)| gateway.is_connected(now.mono_ms)) {
+            return "none";
+        }
+        let names: Vec<String> = self.routes.keys().cloned().collect();
+        let standing = self.standing(now, &names);
+        if standing.behind().next().is_some() {
+            "behind"
+        } else if standing.overridden.is_empty() {
+            "current"
+        } else {
+            "overridden"
+        }
+    }
+
+    fn unread_text(&self) -> String {
+        self.unread.as_ref().map_or_else(String::new, |why| {
+            format!("{why}; until it can be read only changes that lower the canary are made")
+        })
     }
 
     /// One route, if it is managed.
@@ -54,6 +79,7 @@ impl Core {
             if gateway.is_awaited(now.mono_ms) {
                 view.awaited += 1;
                 view.agree += usize::from(seen.agrees);
+                view.overridden += usize::from(seen.overridden);
             }
             view.gateways.push(seen);
         }
@@ -69,7 +95,31 @@ impl Core {
                 target_view(&key, self.fleet.retired(&key), self.fleet.counters(), connected),
             );
         }
+        let endpoints = self.endpoints(now, name);
+        if let Some(weights) = &view.weights {
+            view.load_per_endpoint = load::relative_to_stable(weights, &endpoints, &view.stable);
+        }
         Some(view)
+    }
+
+    /// Fewest usable endpoints of each target of a route at a connected gateway; targets that none reports are left
+    /// out.
+    pub fn endpoints(&self, now: Now, route: &str) -> load::Endpoints {
+        let targets = self.routes.get(route).into_iter().flat_map(|settings| &settings.targets);
+        let fewest = |target: &String| {
+            let key = (route.to_owned(), target.clone());
+            let connected = self.fleet.iter().filter(|(_, gateway)| gateway.is_connected(now.mono_ms));
+            let told = connected.filter_map(|(_, gateway)| gateway.counters.current(&key));
+            Some((target.clone(), told.map(|report| report.endpoints_healthy).min()?))
+        };
+        targets.filter_map(fewest).collect()
+    }
+
+    /// What weights of a route mean for one endpoint, after other weights: sentences for people.
+    pub fn load_sentences(&self, now: Now, route: &str, to: &Weights, from: Option<&Weights>) -> Vec<String> {
+        let Some(settings) = self.routes.get(route) else { return Vec::new() };
+        let stable = self.stable_of(route, settings);
+        load::sentences(to, from, &self.endpoints(now, route), &stable)
     }
 
     /// All gateways.
@@ -90,11 +140,13 @@ impl Core {
 
     /// Who is ahead, and of what.
     pub fn fence_text(&self, fence: &Fence) -> String {
+        let shown = match &fence.witness {
+            Witness::Gateway(id) => format!("gateway {id} serves {}", fence.seen),
+            Witness::State(place) => format!("the state, {place}, was written at {}", fence.seen),
+        };
         format!(
-            "control {} does not move traffic: gateway {} serves {}, so control {} is ahead of {}",
+            "control {} does not move traffic: {shown}, so control {} is ahead of {}",
             self.document.control.id,
-            fence.gateway,
-            fence.seen,
             fence.seen.control_id,
             self.document.control.version()
         )
@@ -102,13 +154,18 @@ impl Core {
 
     /// Why the weights of a route are not known.
     pub fn adoption_text(&self, now: Now, name: &str, settings: &RouteSettings) -> String {
-        match decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
-            Adoption::Unheard => "there was no state, and no gateway that serves it was heard yet".to_owned(),
-            Adoption::Settling | Adoption::Initial(_) | Adoption::Adopt(_) => {
-                "there was no state, and the gateways are being heard".to_owned()
+        let no_state = self.unread.as_deref().unwrap_or("there was no state");
+        let and = match decide(now.mono_ms, &self.fleet, (name, settings), self.established) {
+            Adoption::Unheard => "no gateway that serves it was heard yet".to_owned(),
+            Adoption::Initial(_) if self.unread.is_some() => {
+                "no gateway remembers weights of a control, so they wait for the state".to_owned()
             }
-            Adoption::Disagree(why) => format!("there was no state, and {why}"),
-        }
+            Adoption::Settling | Adoption::Initial(_) | Adoption::Adopt(..) => {
+                "the gateways are being heard".to_owned()
+            }
+            Adoption::Disagree(why) => why,
+        };
+        format!("{no_state}, and {and}")
     }
 
     /// Why a gateway does not serve what is wanted; none = it does.
@@ -137,6 +194,10 @@ impl Core {
             (None, _) => at(gateway),
         };
         let unheard = now.mono_ms.saturating_sub(gateway.last_heard_ms);
+        let serves = match gateway.override_of(route) {
+            Some(status) => format!("is overridden{}: {serves}", override_end(status.expires_seconds)),
+            None => serves,
+        };
         Some(match (gateway.state(now.mono_ms), &gateway.refused) {
             ("lost", _) => format!("lost: unheard for {}, then {serves}", text::duration_ms(unheard)),
             (_, Some(refused)) => format!("refused {}: {}; {serves}", refused.version, refused.message),
@@ -170,9 +231,23 @@ impl Core {
             weights: status.map(|status| status.weights.clone()).unwrap_or_default(),
             source: status.map(|status| source_name(status.source).to_owned()).unwrap_or_default(),
             version: status.map_or_else(|| gateway.version.clone(), |status| status.version.clone()),
+            overridden: why.is_some() && gateway.override_of(route).is_some(),
+            expires_seconds: gateway.override_of(route).and_then(|status| status.expires_seconds),
             agrees: why.is_none(),
             why: why.unwrap_or_default(),
         }
+    }
+
+    fn overrides(&self, gateway: &Gateway) -> Vec<OverrideView> {
+        let view = |route: &String| {
+            let status = gateway.override_of(route)?;
+            Some(OverrideView {
+                route: route.clone(),
+                weights: status.weights.clone(),
+                expires_seconds: status.expires_seconds,
+            })
+        };
+        self.routes.keys().filter_map(view).collect()
     }
 
     fn gateway_view(&self, now: Now, id: &str, gateway: &Gateway) -> GatewayView {
@@ -185,14 +260,25 @@ impl Core {
             unheard_ms: now.mono_ms.saturating_sub(gateway.last_heard_ms),
             routes: self.routes.keys().filter(|route| gateway.asks_for(route)).cloned().collect(),
             awaited: gateway.is_awaited(now.mono_ms),
-            refused: gateway
-                .refused
-                .as_ref()
-                .map(|refused| format!("{}: {}", refused.version, refused.message))
-                .unwrap_or_default(),
+            refused: refusal_text(gateway.refused.as_ref()),
+            zone: gateway.status.as_ref().map(|status| status.zone.clone()).unwrap_or_default(),
+            config_version: gateway.config_version.clone(),
+            config_refused: refusal_text(gateway.config_refused.as_ref()),
+            overrides: self.overrides(gateway),
+            clusters: gateway.status.as_ref().map(|status| status.clusters.clone()).unwrap_or_default(),
             reported_ms: gateway.reported_ms.map(|at| now.mono_ms.saturating_sub(at)),
         }
     }
+}
+
+fn refusal_text(refused: Option<&Refusal>) -> String {
+    refused.map(|refused| format!("{}: {}", refused.version, refused.message)).unwrap_or_default()
+}
+
+fn override_end(expires_seconds: Option<u64>) -> String {
+    expires_seconds.map_or_else(String::new, |seconds| {
+        format!(" for another {}", text::duration_ms(seconds.saturating_mul(1_000)))
+    })
 }
 
 fn at(gateway: &Gateway) -> String {

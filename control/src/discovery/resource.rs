@@ -1,8 +1,9 @@
-//! Weights as Envoy's RouteConfigurations.
+//! Weights as Envoy's RouteConfigurations; listeners and clusters as they were written.
 //!
 //! Owns the shape of what is sent; it must never hold state. Next: `gateway_config::wire`.
 
 use crate::core::Core;
+use crate::core::fleet::Subject;
 use crate::settings::RouteSettings;
 use crate::state::document::RouteRecord;
 use gateway_config::wire::{
@@ -31,6 +32,19 @@ pub fn route_configurations(
             Some(route_configuration(name, settings, record, known))
         })
         .collect()
+}
+
+/// All listeners or all clusters, each with its type.
+pub fn config_resources(core: &Core, subject: Subject) -> Vec<serde_json::Value> {
+    let Some(config) = core.config() else { return Vec::new() };
+    let resources = if subject == Subject::Listeners { &config.listeners } else { &config.clusters };
+    let typed = |resource: &serde_json::Value| {
+        let mut object = serde_json::Map::new();
+        object.insert("@type".to_owned(), super::type_url(subject).into());
+        object.extend(resource.as_object().cloned().unwrap_or_default());
+        serde_json::Value::Object(object)
+    };
+    resources.iter().map(typed).collect()
 }
 
 fn route_configuration(

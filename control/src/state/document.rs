@@ -1,9 +1,10 @@
-//! The document in the state file.
+//! The document in the state file or item.
 //!
-//! Owns the types and their JSON; it must never touch a file (that is `file.rs`). Fields that this build does not
+//! Owns the types and their JSON; it must never touch a file (that is `file.rs`) or an item (`item.rs`). Fields that this build does not
 //! know are kept in `extra` and written back, so that an older build does not eat what a newer one wrote.
 //! Next: `file.rs`.
 
+use gateway_config::discovered::GatewayResources;
 use gateway_config::wire::{FULL_WEIGHT, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// The major format that this build writes. A file with a higher one is refused.
 pub const FORMAT_MAJOR: u32 = 1;
 /// The minor format that this build writes. Fields of a higher one are kept.
-pub const FORMAT_MINOR: u32 = 0;
+pub const FORMAT_MINOR: u32 = 1;
 /// Changes kept per route: months of a careful rollout, and a document that stays under a megabyte per route.
 pub const MAX_HISTORY: usize = 1_000;
 /// Earlier starts that are remembered for fencing.
@@ -35,6 +36,22 @@ pub struct Document {
     /// By route name. A route that left the configuration stays here.
     #[serde(default)]
     pub routes: BTreeMap<String, RouteRecord>,
+    /// Listeners and clusters for gateways that start while control is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayRecord>,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What gateways get by discovery beside the weights.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GatewayRecord {
+    /// The version_info under which they are published.
+    pub version: String,
+    /// Listeners and clusters.
+    #[serde(flatten)]
+    pub resources: GatewayResources,
     /// Unknown fields.
     #[serde(flatten)]
     pub extra: Extra,
@@ -53,6 +70,26 @@ impl Default for Format {
     fn default() -> Self {
         Self { major: FORMAT_MAJOR, minor: FORMAT_MINOR }
     }
+}
+
+impl Format {
+    /// What to write in the place of a document of another format: what a newer minor wrote is still in the document.
+    pub fn to_write(replaced: Option<Self>) -> Self {
+        let minor = match replaced {
+            Some(format) if format.major == FORMAT_MAJOR => format.minor.max(FORMAT_MINOR),
+            _ => FORMAT_MINOR,
+        };
+        Self { major: FORMAT_MAJOR, minor }
+    }
+}
+
+/// Why bytes are no document for this build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Of this major.
+    Newer(u32),
+    /// What is wrong.
+    Corrupt(String),
 }
 
 /// One start of a control and how far it came.
@@ -163,6 +200,31 @@ pub struct HistoryEntry {
 }
 
 impl Document {
+    /// Reads a document and judges it.
+    pub fn read(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let corrupt = Unreadable::Corrupt;
+        if bytes.is_empty() {
+            return Err(corrupt("empty".to_owned()));
+        }
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|error| corrupt(format!("is not a whole JSON document ({error})")))?;
+        // The major decides before the shape: a newer major may have another shape altogether.
+        let major = value.pointer("/format/major").and_then(serde_json::Value::as_u64);
+        match major {
+            None => return Err(corrupt("has no format.major".to_owned())),
+            Some(major) if major > u64::from(FORMAT_MAJOR) => {
+                return Err(Unreadable::Newer(u32::try_from(major).unwrap_or(u32::MAX)));
+            }
+            Some(_) => {}
+        }
+        let document: Self = serde_json::from_value(value)
+            .map_err(|error| corrupt(format!("is not a state document ({error})")))?;
+        match document.problem() {
+            Some(why) => Err(corrupt(why)),
+            None => Ok(document),
+        }
+    }
+
     /// What is wrong with the content, beyond its JSON.
     pub fn problem(&self) -> Option<String> {
         if self.control.id.is_empty() {

@@ -5,7 +5,8 @@
 //! its own because a lock on the document would stay with the inode that the rename throws away.
 //! Next: `store.rs`, which calls this away from the event loop.
 
-use super::document::{Document, FORMAT_MAJOR, FORMAT_MINOR, Format};
+use super::document::{Document, FORMAT_MAJOR, Format, Unreadable};
+use super::item::ItemError;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub const MAX_STATE_BYTES: u64 = 64 * 1024 * 1024;
 pub enum StateError {
     /// Another process has the lock.
     #[error(
-        "{}: another control is running on this state; stop it, or give this one a state file of its own",
+        "state file {}: another control is running on this state; stop it, or give this one a state file of its own",
         path.display()
     )]
     Locked {
@@ -27,7 +28,7 @@ pub enum StateError {
     },
     /// The file is there but is not a document.
     #[error(
-        "{}: {why}; nothing was changed: restore the file from a copy, or start with --recover to take the weights \
+        "state file {}: {why}; nothing was changed: restore the file from a copy, or start with --recover to take the weights \
          from the gateways (this file is then kept beside the new one)",
         path.display()
     )]
@@ -39,7 +40,7 @@ pub enum StateError {
     },
     /// Written by a newer major.
     #[error(
-        "{}: format {major} is newer than this build's {FORMAT_MAJOR}; nothing was changed: run the newer control, \
+        "state file {}: format {major} is newer than this build's {FORMAT_MAJOR}; nothing was changed: run the newer control, \
          or start with --recover to take the weights from the gateways (this file is then kept beside the new one)",
         path.display()
     )]
@@ -50,7 +51,7 @@ pub enum StateError {
         major: u32,
     },
     /// The disk refused.
-    #[error("{}: {doing}: {source}; free space on the disk and check the folder's owner and mode", path.display())]
+    #[error("state file {}: {doing}: {source}; free space on the disk and check the folder's owner and mode", path.display())]
     Io {
         /// The path in question.
         path: PathBuf,
@@ -60,22 +61,25 @@ pub enum StateError {
         source: io::Error,
     },
     /// The new document is in place, but would not outlive a power cut for certain.
-    #[error("{}: syncing the folder: {source}; free space on the disk and check the folder's owner and mode", path.display())]
+    #[error("state file {}: syncing the folder: {source}; free space on the disk and check the folder's owner and mode", path.display())]
     Unsynced {
         /// The folder.
         path: PathBuf,
         /// Why not.
         source: io::Error,
     },
+    /// The state is an item, and that is why.
+    #[error(transparent)]
+    Item(#[from] ItemError),
     /// An earlier write has not ended.
-    #[error("{}: an earlier write hangs; check the disk", path.display())]
+    #[error("state file {}: an earlier write hangs; check the disk", path.display())]
     Busy {
         /// The state file.
         path: PathBuf,
     },
     /// A write did not end in time.
     #[error(
-        "{}: the write has not ended after {seconds} s; check the disk (the change may still reach it)",
+        "state file {}: the write has not ended after {seconds} s; check the disk (the change may still reach it)",
         path.display()
     )]
     Slow {
@@ -89,7 +93,21 @@ pub enum StateError {
 impl StateError {
     /// Whether the file may hold what could not be written, now or later.
     pub fn may_have_landed(&self) -> bool {
-        matches!(self, Self::Unsynced { .. } | Self::Slow { .. })
+        match self {
+            Self::Unsynced { .. } | Self::Slow { .. } => true,
+            Self::Item(error) => error.may_have_landed(),
+            _ => false,
+        }
+    }
+
+    /// What to do about it, in the words of who asked for a change.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            Self::Item(_) => {
+                "see whether DynamoDB can be reached and try again; `control rollback` goes out without it"
+            }
+            _ => "free the disk and try again; `control rollback` goes out without it",
+        }
     }
 }
 
@@ -139,7 +157,7 @@ impl StateFile {
     /// Replaces the document. When it fails before the rename the old document is whole.
     pub fn write(&mut self, document: &Document) -> Result<(), StateError> {
         let mut document = document.clone();
-        document.format = self.next_format();
+        document.format = Format::to_write(self.on_disk);
         self.keep_older_major()?;
         let mut bytes = serde_json::to_vec_pretty(&document).map_err(|error| StateError::Corrupt {
             path: self.path.clone(),
@@ -172,36 +190,11 @@ impl StateFile {
         if bytes.len() as u64 > MAX_STATE_BYTES {
             return Err(corrupt(format!("longer than {MAX_STATE_BYTES} bytes")));
         }
-        if bytes.is_empty() {
-            return Err(corrupt("empty".to_owned()));
+        match Document::read(&bytes) {
+            Ok(document) => Ok(Some(document)),
+            Err(Unreadable::Newer(major)) => Err(StateError::Newer { path: self.path.clone(), major }),
+            Err(Unreadable::Corrupt(why)) => Err(corrupt(why)),
         }
-        let value: serde_json::Value = serde_json::from_slice(&bytes)
-            .map_err(|error| corrupt(format!("is not a whole JSON document ({error})")))?;
-        // The major decides before the shape: a newer major may have another shape altogether.
-        let major = value.pointer("/format/major").and_then(serde_json::Value::as_u64);
-        match major {
-            None => return Err(corrupt("has no format.major".to_owned())),
-            Some(major) if major > u64::from(FORMAT_MAJOR) => {
-                let major = u32::try_from(major).unwrap_or(u32::MAX);
-                return Err(StateError::Newer { path: self.path.clone(), major });
-            }
-            Some(_) => {}
-        }
-        let document: Document = serde_json::from_value(value)
-            .map_err(|error| corrupt(format!("is not a state document ({error})")))?;
-        match document.problem() {
-            Some(why) => Err(corrupt(why)),
-            None => Ok(Some(document)),
-        }
-    }
-
-    fn next_format(&self) -> Format {
-        let minor = match self.on_disk {
-            // What a newer minor wrote is still in the document.
-            Some(format) if format.major == FORMAT_MAJOR && format.minor > FORMAT_MINOR => format.minor,
-            _ => FORMAT_MINOR,
-        };
-        Format { major: FORMAT_MAJOR, minor }
     }
 
     fn keep_older_major(&self) -> Result<(), StateError> {

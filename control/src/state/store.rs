@@ -1,18 +1,53 @@
-//! Writing the state without stopping the event loop.
+//! Writing the state without stopping the event loop, to a file or an item.
 //!
 //! Owns the hand-over to a blocking thread and the patience with a slow disk; it must never reorder writes: a write
 //! that was overtaken is dropped. Next: `shared.rs`.
 
 use super::document::Document;
 use super::file::{StateError, StateFile};
+use super::item::ItemStore;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Where the state is kept.
+#[derive(Debug)]
+pub enum Store {
+    /// In a file.
+    File(FileStore),
+    /// In an item of a DynamoDB table.
+    Item(ItemStore),
+}
+
+impl Store {
+    /// Takes over an open file.
+    pub fn new(file: StateFile) -> Self {
+        Self::File(FileStore::new(file))
+    }
+
+    /// The item, if it is one.
+    pub fn item(&self) -> Option<&ItemStore> {
+        match self {
+            Self::File(_) => None,
+            Self::Item(item) => Some(item),
+        }
+    }
+
+    /// Writes `document`, waiting at most `patience`. Where the error says so, the write may still come to its end; a
+    /// later write then replaces it.
+    pub async fn write(&self, document: Arc<Document>, patience: Duration) -> Result<(), StateError> {
+        match self {
+            Self::File(file) => file.write(document, patience).await,
+            // The futures of the SDK are large.
+            Self::Item(item) => Ok(Box::pin(item.write(&document, patience)).await?),
+        }
+    }
+}
+
 /// A state file that is written from async code.
 #[derive(Debug)]
-pub struct Store {
+pub struct FileStore {
     file: Arc<Mutex<Ordered>>,
     path: PathBuf,
     ticket: AtomicU64,
@@ -26,7 +61,7 @@ struct Ordered {
     newest: u64,
 }
 
-impl Store {
+impl FileStore {
     /// Takes over an open file.
     pub fn new(file: StateFile) -> Self {
         let path = file.path().to_owned();
