@@ -1,0 +1,211 @@
+//! `control export envoy`, and the real Envoy that serves what it printed: the same routes, rewrites and split.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    missing_docs
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+use testkit::client::{RawClient, Response, poll};
+use testkit::process::{Envoy, test_env};
+use testkit::upstream::{Reply, Upstream};
+
+/// Runs `control export envoy --config FILE`.
+fn export(config: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+    command.args(["export", "envoy", "--config"]).arg(config).args(more);
+    command.output().unwrap()
+}
+
+fn imported(folder: &TempDir, names: &[&str]) -> std::path::PathBuf {
+    let out = folder.path().join("control.yaml");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+    command.arg("import").args(names.iter().map(|name| fixtures.join(name))).arg("-o").arg(&out);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    out
+}
+
+/// Two names, one of them with a rewrite, one with a split; `EXTRA` stands in `weighted_clusters`.
+const CONFIG: &str = r#"
+listen: 127.0.0.1:18000
+gateway:
+  listeners:
+  - name: ingress
+    address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+    http_connection_manager:
+      access_log: {path: /dev/null, format: json, filter: errors_and_canary}
+      route_config:
+        virtual_hosts:
+        - name: all
+          domains: ["*"]
+          routes:
+          - name: one
+            match: {path: /one, headers: [{name: x-a, string_match: {prefix: b}, invert_match: true}]}
+            route: {cluster: v1, prefix_rewrite: /uno, host_rewrite_literal: uno.test, timeout: 2s}
+          - name: svc1
+            match: {prefix: /p/}
+            route:
+              timeout: 1.5s
+              retry_policy: {retry_on: "reset,connect-failure,refused-stream,retriable-status-codes,unavailable", num_retries: 2, retriable_status_codes: [503]}
+              prefix_rewrite: /
+              host_rewrite_literal: s.test
+              weighted_clusters:
+                clusters: [{name: v1, weight: 1}, {name: v2, weight: 1}]
+                stable: v1
+                override_header: x-canary
+                target_header: x-served-by
+  clusters:
+  - {name: v1, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: V1}}]}}}
+  - {name: v2, lb_policy: LEAST_REQUEST, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: V2}}]}}}
+routes:
+  svc1: {targets: [v1, v2], stable: v1, weights: {v1: 75, v2: 25}}
+"#;
+
+#[tokio::test]
+#[ignore = "needs envoy"]
+async fn envoy_serves_what_was_exported_with_the_same_rewrites_split_and_override() {
+    let (v1, v2) = (Upstream::start("v1").unwrap(), Upstream::start("v2").unwrap());
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("control.yaml");
+    let text = CONFIG.replace("V1", &v1.port().to_string()).replace("V2", &v2.port().to_string());
+    std::fs::write(&file, text).unwrap();
+    for format in ["yaml", "json"] {
+        let output = export(&file, &["--admin", "127.0.0.1:0", "--format", format]);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("not the canary") && said.contains("no endpoints"), "{said}");
+        let envoy = Envoy::start(&String::from_utf8(output.stdout).unwrap()).await.unwrap();
+        let addr = listener(&envoy).await;
+
+        let mut client = RawClient::connect(addr).await.unwrap();
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..400 {
+            let answer = client.get("/p/a?b=c").await.unwrap();
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.header("x-served-by"), answer.header("x-v"), "each target names itself");
+            *seen.entry(answer.header("x-v").unwrap().to_owned()).or_default() += 1;
+        }
+        // 25 % of 400 is 100 with a standard deviation under 9.
+        assert!((50..150).contains(&seen["v2"]) && seen.len() == 2, "{seen:?}");
+        let last = v1.last().unwrap();
+        assert_eq!((last.target(), last.header("host")), ("/a?b=c", Some("s.test")));
+
+        v2.forget();
+        for _ in 0..20 {
+            let answer = client.request("GET", "/p/x", &[("x-canary", "v2")], b"").await.unwrap();
+            assert_eq!((answer.header("x-v"), answer.header("x-served-by")), (Some("v2"), Some("v2")));
+        }
+        assert_eq!(v2.last().unwrap().target(), "/x");
+        let one = client.request("GET", "/one", &[("x-a", "c")], b"").await.unwrap();
+        assert_eq!(one.header("x-v"), Some("v1"), "{one:?}");
+        assert_eq!(
+            client.get("/one").await.unwrap().status,
+            200,
+            "Weir's inverted condition holds without the header"
+        );
+        assert_eq!(
+            (v1.last().unwrap().target(), v1.last().unwrap().header("host")),
+            ("/uno", Some("uno.test"))
+        );
+        let other = client.request("GET", "/one", &[("x-a", "bc")], b"").await.unwrap();
+        assert_eq!(other.status, 404, "its header must not begin so");
+        // App Mesh's default: 503 is tried again.
+        for _ in 0..2 {
+            v1.push(Reply::status(503));
+            v2.push(Reply::status(503));
+        }
+        assert_eq!(client.get("/p/").await.unwrap().status, 200);
+    }
+}
+
+#[test]
+#[ignore = "needs envoy"]
+fn envoy_accepts_what_every_imported_mesh_is_exported_as() {
+    for names in [&["mesh-and-nodes.yml", "route.yml", "app.properties.json"][..], &["config_dump.json"]] {
+        let folder = TempDir::new().unwrap();
+        let config = imported(&folder, names);
+        for format in ["yaml", "json"] {
+            let output = export(&config, &["--format", format]);
+            assert!(output.status.success(), "{names:?}: {output:?}");
+            let file = folder.path().join(format!("envoy.{format}"));
+            std::fs::write(&file, &output.stdout).unwrap();
+            let mut envoy = Command::new(test_env("bin/envoy").unwrap());
+            envoy.args(["--mode", "validate", "-c"]).arg(&file);
+            let checked = envoy.output().unwrap();
+            assert!(checked.status.success(), "{names:?}: {}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+}
+
+#[test]
+fn weights_of_control_stand_in_the_export_and_cloud_map_becomes_dns() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("control.yaml");
+    let text = CONFIG.replace(
+        "{static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: V2}}]}}",
+        "{cloud_map: {namespace_name: demo.local, service_name: svc1-v2, port_value: 3000}}",
+    );
+    std::fs::write(&file, text.replace("V1", "3000")).unwrap();
+    let output = export(&file, &["--format", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    let bootstrap: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let routes = &bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        ["route_config"]["virtual_hosts"][0]["routes"];
+    let split = routes.as_array().unwrap().last().unwrap();
+    let weights: Vec<_> = split["route"]["weighted_clusters"]["clusters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["weight"].clone())
+        .collect();
+    assert_eq!(weights, [7_500, 2_500], "the file's `routes`, not the listener's 1 and 1");
+    let cluster = &bootstrap["static_resources"]["clusters"][1];
+    assert_eq!(cluster["type"], "STRICT_DNS");
+    assert_eq!(
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+            ["address"],
+        "svc1-v2.demo.local"
+    );
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("Envoy has no Cloud Map, so it asks DNS for svc1-v2.demo.local")
+    );
+}
+
+#[test]
+fn what_envoy_would_send_to_the_wrong_version_is_not_exported() {
+    let folder = TempDir::new().unwrap();
+    let config = imported(&folder, &["describe.json"]);
+    let output = export(&config, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("told apart by attributes, which DNS does not have") && output.stdout.is_empty(),
+        "{said}"
+    );
+    let file = folder.path().join("plain.yaml");
+    std::fs::write(&file, "routes: {a: {targets: [v1], stable: v1}}\n").unwrap();
+    let said = export(&file, &[]);
+    assert!(String::from_utf8_lossy(&said.stderr).contains("there is no section `gateway`"), "{said:?}");
+}
+
+/// Where the one listener of an Envoy is.
+async fn listener(envoy: &Envoy) -> SocketAddr {
+    let admin = envoy.admin.unwrap();
+    let address = |answer: &Response| {
+        let json = answer.json().ok()?;
+        let socket = &json["listener_statuses"][0]["local_address"]["socket_address"];
+        format!("{}:{}", socket["address"].as_str()?, socket["port_value"].as_u64()?).parse().ok()
+    };
+    let answer = poll(admin, "/listeners?format=json", |answer| address(answer).is_some()).await.unwrap();
+    address(&answer).unwrap()
+}
