@@ -86,9 +86,107 @@ fn every_alert_says_what_to_do() {
     let rules = read("config/prometheus/alerts.yml");
     let count = |what: &str| rules.matches(what).count();
     assert!(count("- alert: ") >= 10);
-    for part in ["summary: ", "action: ", "severity: "] {
+    for part in ["summary: ", "action: ", "severity: ", "runbook: "] {
         assert_eq!(count(part), count("- alert: "), "{part}");
     }
+}
+
+/// What stands behind a word, up to the end of it.
+fn words_after<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
+    let end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    text.split(before).skip(1).map(|rest| rest.split(end).next().unwrap()).collect()
+}
+
+#[test]
+fn every_alert_has_a_test_in_which_it_fires() {
+    let tests = read("config/prometheus/alerts_test.yml");
+    for alert in words_after(&read("config/prometheus/alerts.yml"), "- alert: ") {
+        let fires = tests.split("alertname: ").any(|test| {
+            test.split_once('\n')
+                .is_some_and(|(name, rest)| name == alert && rest.trim_start().starts_with("exp_alerts:\n"))
+        });
+        assert!(fires, "{alert}");
+    }
+}
+
+/// A heading of the runbook as the part of an address behind `#`.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+#[test]
+fn every_alert_and_alarm_names_a_section_of_the_runbook() {
+    let Ok(runbook) = std::fs::read_to_string(root().join("docs/runbook.md")) else { return };
+    let sections: BTreeSet<String> =
+        runbook.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    for file in ["config/prometheus/alerts.yml", "config/ecs/alarms.yaml"] {
+        let text = read(file);
+        let named = words_after(&text, "docs/runbook.md#");
+        assert!(named.len() >= 4, "{file}");
+        for name in named {
+            assert!(sections.contains(name), "{file} names docs/runbook.md#{name}");
+        }
+    }
+}
+
+/// Both versions are lines of the same panel.
+#[test]
+fn the_board_compares_the_versions_side_by_side() {
+    let board = board();
+    let panel = |title: &str| {
+        let panels = board["panels"].as_array().unwrap();
+        panels.iter().find(|panel| panel["title"] == title).unwrap_or_else(|| panic!("{title}"))["targets"]
+            .clone()
+    };
+    for (title, metric) in [
+        ("Requests by version", "envoy_cluster_upstream_rq_total"),
+        ("5xx answers by version", "envoy_cluster_upstream_rq_xx"),
+        ("Latency by version", "envoy_cluster_upstream_rq_time_bucket"),
+        ("Share of requests by version", "envoy_cluster_upstream_rq_total"),
+    ] {
+        let targets = panel(title);
+        let expr = targets[0]["expr"].as_str().unwrap();
+        assert!(
+            expr.contains(metric) && expr.contains("envoy_cluster_name=~\"$versions\""),
+            "{title}: {expr}"
+        );
+        assert!(targets[0]["legendFormat"].as_str().unwrap().contains("{{envoy_cluster_name}}"), "{title}");
+    }
+    let latency = panel("Latency by version").to_string();
+    assert!(latency.contains("quantile(0.5,") && latency.contains("quantile(0.99,"));
+    assert!(panel("Share of requests by version").to_string().contains("control_route_weight"));
+}
+
+/// The alarms read what control prints, by the dimensions that it prints.
+#[test]
+fn every_alarm_reads_a_metric_that_control_prints() {
+    let alarms = read("config/ecs/alarms.yaml");
+    let printed = read("control/src/emf/mod.rs");
+    let names = words_after(&alarms, "MetricName: ");
+    assert_eq!(
+        names.iter().copied().collect::<Vec<_>>(),
+        ["Errors", "Gateways", "P99", "Requests", "Weight"]
+    );
+    for name in names {
+        assert!(printed.contains(&format!("(\"{name}\", ")), "{name}");
+    }
+    assert!(printed.contains(r#""Dimensions": [["Route", "Version"]]"#));
+    let dimensions = alarms
+        .matches("Dimensions: [{Name: Route, Value: {Ref: Route}}, {Name: Version, Value: {Ref: ")
+        .count();
+    assert_eq!(dimensions, alarms.matches("MetricName: ").count());
+}
+
+#[test]
+#[ignore = "needs cfn-lint"]
+fn cloudformation_takes_the_alarms() {
+    let output = Command::new("cfn-lint")
+        .arg("config/ecs/alarms.yaml")
+        .current_dir(root())
+        .output()
+        .expect("cfn-lint on PATH");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]
@@ -117,7 +215,9 @@ fn promtool(args: &[&str], folder: &Path) {
 #[ignore = "needs promtool"]
 fn prometheus_takes_its_configuration_and_the_alerts_fire_when_they_should() {
     let folder = root().join("config/prometheus");
-    promtool(&["check", "config", "prometheus.yml"], &folder);
+    for file in ["prometheus.yml", "prometheus-ecs.yml"] {
+        promtool(&["check", "config", file], &folder);
+    }
     promtool(&["test", "rules", "alerts_test.yml"], &folder);
 }
 

@@ -149,19 +149,6 @@ read_properties() {
     [ -n "$V2_SERVICE" ] || V2_SERVICE=$(pick "$properties" .service2_name)
 }
 
-# The canary's share in percent, checked, in $share: only swap needs to know it, else control reads the file.
-read_share() {
-    share=$(pick "$properties" .traffic_weight_route2)
-    rest=$(pick "$properties" .traffic_weight_route1)
-    for number in "$share" "$rest"; do
-        case $number in
-        '' | *[!0-9.]* | *.*.* | .* | *.) wrong "traffic_weight_route1 and traffic_weight_route2 are percentages, not '$number'" ;;
-        esac
-    done
-    awk -v a="$share" -v b="$rest" 'BEGIN { exit !(a + b > 99.995 && a + b < 100.005) }' ||
-        wrong "traffic_weight_route1 and traffic_weight_route2 are $rest and $share, which is not 100 together"
-}
-
 check_promotion() {
     [ -n "$WEIR_CLUSTER" ] || wrong "no cluster is named" "set WEIR_CLUSTER"
     [ -n "$IMAGE" ] || wrong "the canary is to become stable, but there is no new build" "set IMAGE"
@@ -202,13 +189,13 @@ change() {
 
 # The last step. Control says itself what is wrong.
 set_weights() {
+    say "weights of $PROPERTIES"
     if [ "$MODE" = copy ]; then
-        say "weights of $PROPERTIES"
-        "$WEIR" apply "$PROPERTIES" --route "$ROUTE" --reason "release: $PROPERTIES"
+        set -- --map "service1=$V1,service2=$V2"
     else
-        say "$share % to $canary, the rest to $stable"
-        "$WEIR" set-weight "$ROUTE" "$canary=$share" --reason "release: $PROPERTIES"
+        set -- --map "service1=$stable,service2=$canary"
     fi
+    "$WEIR" apply "$PROPERTIES" --route "$ROUTE" "$@" --reason "release: $PROPERTIES"
     code=$?
     [ "$code" = 0 ] && return 0
     case $code in
@@ -450,7 +437,6 @@ plan)
     ;;
 release)
     read_properties
-    [ "$MODE" = copy ] || read_share
     if [ "$plan" = promote ]; then
         promote
     elif [ "$MODE" = swap ]; then

@@ -12,8 +12,8 @@ fn account() -> Fake {
     let mut fake = Fake::new(&["aws"]);
     fake.set("WEIR_LISTENER", "arn:listener").set("WEIR_GATEWAY_TARGET_GROUP", GATEWAYS);
     fake.set("WEIR_STABLE_TARGET_GROUP", STABLE);
-    fake.answers("aws-elbv2-describe-listeners.1", "forward\n1\n0\n");
-    fake.answers("aws-elbv2-describe-listeners", "forward\n0\n1\n");
+    fake.answers("aws-elbv2-describe-listeners.1", "forward\n100\n0\narn:other\n");
+    fake.answers("aws-elbv2-describe-listeners", "forward\n0\n100\n\n");
     fake.answers("aws-elbv2-describe-target-health", "healthy\nunhealthy\n");
     fake.answers("aws-elbv2-modify-listener", "arn:listener\n");
     fake.answers("aws-elbv2-modify-rule", "arn:rule\n");
@@ -41,18 +41,18 @@ fn on_sends_everything_to_the_stable_group_and_keeps_both_checked() {
     weir(&fake, &["bypass", "on"]).code(0).says("1 healthy target(s)").says("ON: the load balancer");
     let call = fake.calls_of(&["aws", "elbv2", "modify-listener"]).remove(0);
     assert_eq!(flag(&call, "--listener-arn"), "arn:listener");
-    let expected = [(GATEWAYS.to_owned(), 0), (STABLE.to_owned(), 1)];
+    let expected = [(GATEWAYS.to_owned(), 0), (STABLE.to_owned(), 100), ("arn:other".to_owned(), 0)];
     assert_eq!(weights(flag(&call, "--default-actions")), expected);
 }
 
 #[test]
 fn off_sends_everything_to_the_gateways() {
     let fake = account();
-    fake.answers("aws-elbv2-describe-listeners.1", "forward\n0\n1\n");
-    fake.answers("aws-elbv2-describe-listeners", "forward\n1\n0\n");
+    fake.answers("aws-elbv2-describe-listeners.1", "forward\n0\n100\n\n");
+    fake.answers("aws-elbv2-describe-listeners", "forward\n100\n0\narn:other\n");
     weir(&fake, &["bypass", "off"]).code(0).says("off: the load balancer");
     let call = fake.calls_of(&["aws", "elbv2", "modify-listener"]).remove(0);
-    let expected = [(GATEWAYS.to_owned(), 1), (STABLE.to_owned(), 0)];
+    let expected = [(GATEWAYS.to_owned(), 100), (STABLE.to_owned(), 0)];
     assert_eq!(weights(flag(&call, "--default-actions")), expected);
 }
 
@@ -60,8 +60,8 @@ fn off_sends_everything_to_the_gateways() {
 fn a_rule_is_changed_where_the_listener_has_rules() {
     let mut fake = account();
     fake.set("WEIR_LISTENER_RULE", "arn:rule");
-    fake.answers("aws-elbv2-describe-rules.1", "forward\n1\n0\n");
-    fake.answers("aws-elbv2-describe-rules", "forward\n0\n1\n");
+    fake.answers("aws-elbv2-describe-rules.1", "forward\n100\n0\narn:other\n");
+    fake.answers("aws-elbv2-describe-rules", "forward\n0\n100\n\n");
     weir(&fake, &["bypass", "on"]).code(0);
     let call = fake.calls_of(&["aws", "elbv2", "modify-rule"]).remove(0);
     assert_eq!(flag(&call, "--rule-arn"), "arn:rule");
@@ -87,7 +87,7 @@ fn customers_are_not_sent_to_a_group_without_healthy_targets() {
 #[test]
 fn an_action_that_does_more_is_not_overwritten() {
     let fake = account();
-    fake.answers("aws-elbv2-describe-listeners.1", "authenticate-oidc,forward\n1\n0\n");
+    fake.answers("aws-elbv2-describe-listeners.1", "authenticate-oidc,forward\n100\n0\narn:other\n");
     weir(&fake, &["bypass", "on"]).code(1).says("authenticate-oidc,forward");
     assert!(fake.calls_of(&["aws", "elbv2", "modify-listener"]).is_empty());
 }
@@ -95,7 +95,7 @@ fn an_action_that_does_more_is_not_overwritten() {
 #[test]
 fn a_change_that_is_not_seen_afterwards_is_a_failure() {
     let fake = account();
-    fake.answers("aws-elbv2-describe-listeners", "forward\n1\n0\n");
+    fake.answers("aws-elbv2-describe-listeners", "forward\n100\n0\narn:other\n");
     weir(&fake, &["bypass", "on"]).code(1).says("does not show the change");
     let fake = account();
     fake.fails("aws-elbv2-modify-listener", "An error occurred (AccessDenied): no\n");

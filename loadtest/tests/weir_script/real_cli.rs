@@ -247,11 +247,11 @@ fn sessions_with_the_real_cli() {
     assert_eq!(asked["Parameters"], json!({"portNumber": ["18000"], "localPortNumber": ["8080"]}));
 }
 
-fn forward(operation: &str, list: &str, actions: &str, weights: [u32; 2]) -> Value {
+fn forward(operation: &str, list: &str, actions: &str, weights: [u32; 3]) -> Value {
     let group = |(name, weight): (&str, u32)| {
         format!("<member><TargetGroupArn>{name}</TargetGroupArn><Weight>{weight}</Weight></member>")
     };
-    let groups: String = ["gateways", "stable"].into_iter().zip(weights).map(group).collect();
+    let groups: String = ["gateways", "other", "stable"].into_iter().zip(weights).map(group).collect();
     json!(format!(
         "<{operation}Response xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\"><{operation}Result><{list}><member>\
          <{actions}><member><Type>forward</Type><ForwardConfig><TargetGroups>{groups}</TargetGroups></ForwardConfig></member></{actions}>\
@@ -269,9 +269,9 @@ fn bypass_with_the_real_cli() {
         let account = Account::new();
         account.answers(
             describe,
-            &[forward(describe, list, actions, [1, 0]), forward(describe, list, actions, [0, 1])],
+            &[forward(describe, list, actions, [100, 0, 0]), forward(describe, list, actions, [0, 0, 100])],
         );
-        account.answers(modify, &[forward(modify, list, actions, [0, 1])]);
+        account.answers(modify, &[forward(modify, list, actions, [0, 0, 100])]);
         account.answers("DescribeTargetHealth", &[json!(
             "<DescribeTargetHealthResponse xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\"><DescribeTargetHealthResult>\
              <TargetHealthDescriptions><member><TargetHealth><State>healthy</State></TargetHealth></member>\
@@ -288,8 +288,9 @@ fn bypass_with_the_real_cli() {
         let asked = account.asked(modify).remove(0);
         let asked = asked.as_str().unwrap();
         assert!(asked.contains("TargetGroups.member.2.TargetGroupArn=stable"), "{asked}");
+        assert!(asked.contains("TargetGroups.member.3.TargetGroupArn=other"), "{asked}");
         assert!(
-            asked.contains("TargetGroups.member.2.Weight=1")
+            asked.contains("TargetGroups.member.2.Weight=100")
                 && asked.contains("TargetGroups.member.1.Weight=0"),
             "{asked}"
         );

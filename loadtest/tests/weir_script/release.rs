@@ -184,7 +184,7 @@ fn the_plan_is_read_from_the_two_flags() {
 fn weights_alone_are_one_command_and_no_deployment() {
     let fake = site(&properties(false, false));
     release(&fake).code(0);
-    assert_eq!(deeds(&fake), ["weir apply app.properties.json --route svc1"]);
+    assert_eq!(deeds(&fake), ["weir apply app.properties.json --route svc1 --map service1=v1,service2=v2"]);
     assert_eq!(fake.calls().len(), 1);
 }
 
@@ -194,7 +194,12 @@ fn in_swap_the_second_weight_is_the_canarys_whoever_it_is() {
         let mut fake = site(&properties(false, false));
         fake.set("MODE", "swap").answers("weir-get", &route(stable, canary, 0));
         release(&fake).code(0);
-        assert_eq!(deeds(&fake), [format!("weir set-weight svc1 {canary}=30")]);
+        assert_eq!(
+            deeds(&fake),
+            [format!(
+                "weir apply app.properties.json --route svc1 --map service1={stable},service2={canary}"
+            )]
+        );
     }
 }
 
@@ -216,7 +221,7 @@ fn copy_makes_the_canarys_image_stable_and_the_new_build_the_canary() {
             "update svc1-v2 v2:5",
             "wait svc1-v2",
             "smoke x-canary: v2",
-            "weir apply app.properties.json --route svc1",
+            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2",
         ]
     );
     assert_eq!(flags(&fake), (json!(false), json!(false)));
@@ -238,7 +243,7 @@ fn swap_makes_the_canary_stable_with_as_many_tasks_and_the_other_service_the_can
             "update svc1-v1 v1:9",
             "wait svc1-v1",
             "smoke x-canary: v1",
-            "weir set-weight svc1 v1=30",
+            "weir apply app.properties.json --route svc1 --map service1=v2,service2=v1",
         ]
     );
     assert_eq!(flags(&fake), (json!(false), json!(true)), "setLatestStable stays");
@@ -422,7 +427,11 @@ fn the_same_build_is_not_promoted_a_second_time() {
     release(&fake).code(0).says("there is nothing to promote");
     assert_eq!(
         deeds(&fake),
-        ["wait svc1-v2", "smoke x-canary: v2", "weir apply app.properties.json --route svc1"]
+        [
+            "wait svc1-v2",
+            "smoke x-canary: v2",
+            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2"
+        ]
     );
 }
 
@@ -486,14 +495,6 @@ fn wrong_settings_are_told_before_anything_is_called() {
         release(&fake).code(2).says(words);
         assert!(fake.calls().is_empty(), "{name}");
     }
-    for (weights, words) in [
-        ("70, \"traffic_weight_route2\": 40", "not 100 together"),
-        ("\"x\", \"traffic_weight_route2\": 40", "are percentages, not 'x'"),
-    ] {
-        let mut fake = site(&format!("{{\"traffic_weight_route1\": {weights}}}"));
-        fake.set("MODE", "swap");
-        release(&fake).code(2).says(words);
-    }
     let mut fake = site("{}");
     fake.set("PROPERTIES", "other.json");
     release(&fake).code(2).says("other.json cannot be read");
@@ -550,7 +551,7 @@ fn release_and_weir_fit_together() {
     let command = command_of(&fake.calls_of(&["aws", "ecs", "run-task"])[0]);
     let text = properties(false, false);
     assert_eq!(command[3..6], ["apply", "--text", text.trim_end()]);
-    assert_eq!(command[6..8], ["--route", "svc1"]);
+    assert_eq!(command[6..10], ["--route", "svc1", "--map", "service1=v1,service2=v2"]);
 }
 
 /// The commit goes back on top of what others pushed meanwhile.
