@@ -59,13 +59,13 @@ fn shellcheck_has_nothing_to_say_about_the_script() {
 }
 
 /// The aws CLI, with moto in the place of AWS.
-struct Account {
-    moto: Moto,
+pub struct Account {
+    pub moto: Moto,
     path: String,
 }
 
 impl Account {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let moto = Moto::start().await.unwrap();
         let programs = test_env("bin").unwrap();
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
@@ -78,7 +78,7 @@ impl Account {
         command
     }
 
-    fn aws(&self, args: &[&str]) -> String {
+    pub fn aws(&self, args: &[&str]) -> String {
         run(self.command(tool("aws")).args(args).args(["--output", "text"])).trim().to_owned()
     }
 

@@ -10,6 +10,7 @@
 
 mod command;
 mod external;
+mod run;
 mod template;
 mod yaml;
 
