@@ -176,7 +176,8 @@ impl Configuration {
             Heard::Good | Heard::Unheld | Heard::Refused => String::new(),
         };
         if self.serving.is_none() {
-            let text = if error.is_empty() { "it is asked".to_owned() } else { error.clone() };
+            let refused = self.refusal.as_ref().map(|refusal| format!("refused: {}", refusal.message));
+            let text = if error.is_empty() { refused.unwrap_or_default() } else { error.clone() };
             self.process.note_provenance(|p| drop(p.waiting.insert("control", text)));
         }
         if !error.is_empty() && error != self.last_error {
@@ -184,13 +185,15 @@ impl Configuration {
             tracing::warn!(%error, "no listeners and clusters from control: {then}");
         }
         self.last_error = error;
-        match heard {
-            Heard::Failed(_) => return backoff.next(&mut rand::rng()),
-            Heard::Good => backoff.reset(),
-            Heard::Unheld | Heard::Without(_) => return UNHELD_WAIT,
-            Heard::Refused => return REFUSED_WAIT,
+        if !matches!(heard, Heard::Failed(_)) {
+            backoff.reset();
         }
-        Duration::ZERO
+        match heard {
+            Heard::Good => Duration::ZERO,
+            Heard::Unheld | Heard::Without(_) => UNHELD_WAIT,
+            Heard::Refused => REFUSED_WAIT,
+            Heard::Failed(_) => backoff.next(&mut rand::rng()),
+        }
     }
 
     async fn ask(&mut self) -> Heard {

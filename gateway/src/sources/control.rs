@@ -159,6 +159,9 @@ impl Talk {
                     continue;
                 }
             };
+            if self.confirmed {
+                memory.close();
+            }
             let connected = !matches!(heard, Heard::Failed(_));
             self.process.registry.server.set(ServerStat::ControlConnected, u64::from(connected));
             if connected {

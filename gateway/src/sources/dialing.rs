@@ -189,6 +189,37 @@ mod tests {
         }
     }
 
+    /// An address whose queue of connections is full: the kernel answers no more of them, as a task that is gone.
+    fn black_hole() -> (socket2::Socket, SocketAddr, Vec<std::net::TcpStream>) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let fill = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        let filling = std::iter::from_fn(|| fill().ok()).take(1_000).collect();
+        (socket, address, filling)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_is_given_up_after_5_seconds() {
+        let (_socket, hole, _filling) = black_hole();
+        let begun = tokio::time::Instant::now();
+        let Err(error) = dialer(&[&[hole]]).connect(true).await else { panic!("connected to nobody") };
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(4) && took <= Duration::from_secs(6), "after {took:?}: {error}");
+        assert!(error.to_string().contains("connect to control.test:18000"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_leaves_time_for_the_others() {
+        let (_socket, hole, _filling) = black_hole();
+        let (live, address) = listener().await;
+        let begun = tokio::time::Instant::now();
+        let _connection = dialer(&[&[hole, address]]).connect(true).await.unwrap();
+        live.accept().await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_secs(1), "the first one was tried");
+    }
+
     #[tokio::test]
     async fn a_name_without_addresses_is_said_to_be_that() {
         let Err(error) = dialer(&[&[]]).connect(true).await else { panic!("connected to nobody") };

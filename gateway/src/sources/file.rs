@@ -11,7 +11,7 @@ use crate::stats::names::ServerStat;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How often the file is looked at. What is new is taken when two looks in a row saw the same.
 const POLL: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ fn reload(process: &Process, path: &Path, environment: &Environment, first: bool
     let (stat, error) = match result {
         Ok(snapshot) => {
             tracing::info!(path = %path.display(), generation = snapshot.generation, "configuration reloaded");
+            process.note_provenance(|provenance| provenance.since = SystemTime::now());
             (ServerStat::ConfigReloadSuccess, String::new())
         }
         Err(error) => {

@@ -90,6 +90,11 @@ impl Memory {
         std::future::pending().await
     }
 
+    /// Control has spoken: nothing more is read.
+    pub fn close(&mut self) {
+        self.item = None;
+    }
+
     /// The newest of all.
     pub fn newest(&self) -> Option<&Remembered> {
         self.found.iter().max_by_key(|found| found.reached())

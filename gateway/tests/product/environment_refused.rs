@@ -11,7 +11,7 @@ use testkit::process::{Moto, Process};
 use super::config_control::{
     admin_of, clusters, configuration, environment, launch, listeners, live, server_info,
 };
-use super::world::{until, upstream};
+use super::world::{Spec, until, upstream};
 
 /// A wrong start must be over before anybody wonders.
 const SOON: Duration = Duration::from_secs(5);
@@ -74,6 +74,10 @@ fn document(resources: [&Value; 2]) -> Value {
 
 /// A gateway whose control is dead, with a state item.
 fn orphan(moto: &Moto, table: &str) -> Process {
+    launch("gateway", &orphaned(moto, table), &[])
+}
+
+fn orphaned(moto: &Moto, table: &str) -> BTreeMap<String, String> {
     let mut variables = environment(&format!("http://127.0.0.1:{}", free_port().unwrap()));
     variables.insert("GATEWAY_STATE_TABLE".to_owned(), table.to_owned());
     variables.insert("GATEWAY_STATE_KEY".to_owned(), "here".to_owned());
@@ -81,7 +85,7 @@ fn orphan(moto: &Moto, table: &str) -> Process {
     variables.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), moto.url());
     // Tables of moto are per region; this is the one that the test writes to.
     variables.insert("AWS_REGION".to_owned(), "us-east-1".to_owned());
-    launch("gateway", &variables, &[])
+    variables
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,4 +135,24 @@ async fn an_item_that_is_missing_or_of_a_newer_build_is_named_and_left_alone() {
     why(orphan(&moto, "weir-state"), "use a newer gateway").await;
     let kept = table.read().await.unwrap().unwrap();
     assert_eq!((kept.revision, kept.document), (1, newer.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
+async fn a_gateway_with_listeners_of_its_own_takes_its_first_weights_from_the_state_item() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let moto = Moto::start().await.unwrap();
+    let table = StateTable::for_endpoint(moto.url(), "weir-state", "here");
+    table.create().await.unwrap();
+    table.write(None, &document([&json!([]), &json!([])]).to_string()).await.unwrap();
+    let mut variables = orphaned(&moto, "weir-state");
+    variables.remove("GATEWAY_CONFIG");
+    let spec = Spec::new(folder.path(), "gateway", &[("v1", 1), ("v2", 1)])
+        .fixed("v1", &[backends[0].addr()])
+        .fixed("v2", &[backends[1].addr()])
+        .envs(&variables.into_iter().collect::<Vec<_>>());
+    let gateway = spec.live().await;
+    assert_eq!(gateway.weights().await, (vec![2000, 8000], "saved".to_owned(), "5.9-lost".to_owned()));
+    assert_eq!(configuration(&server_info(gateway.admin).await.1)["source"], "file");
 }

@@ -1,0 +1,85 @@
+//! Gateways that know control by their environment alone, with the real control: its restarts and its lost state.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use testkit::client;
+use testkit::free_port;
+use testkit::upstream::Upstream;
+
+use super::config_control::{clusters, configuration, environment, launch, listeners, live, server_info};
+use super::world::{Control, Gateway, assert_clean, loadtest, until, upstream};
+
+async fn control(folder: &Path, port: u16, listeners: &Value, clusters: &Value) -> Control {
+    let routes = format!(
+        "{{svc1: {{targets: [v1, v2], stable: v1, weights: {{v1: 90, v2: 10}}}}}}\n\
+         gateway: {{listeners: {listeners}, clusters: {clusters}}}"
+    );
+    Control::start(folder, "control", port, &routes, &[]).await
+}
+
+async fn version(gateway: &Gateway) -> String {
+    let from = configuration(&server_info(gateway.admin).await.1);
+    assert_eq!(from["source"], "control", "{from}");
+    from["version_info"].as_str().unwrap().to_owned()
+}
+
+async fn set(control: &Control, weights: &[&str]) {
+    let ran = control.cli(&[&["set-weight", "svc1"], weights].concat()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_file_of_control_reaches_a_gateway_that_has_variables_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends: [Upstream; 2] = [upstream("v1"), upstream("v2")];
+    let third = upstream("third");
+    let port = free_port().unwrap();
+    let both = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    let first = control(folder.path(), port, &listeners(0, &[]), &both).await;
+    let mut variables = environment(&first.url());
+    variables.remove("GATEWAY_TOKEN");
+    let gateway = live(launch("gateway", &variables, &[]), folder.path()).await;
+    gateway.until_weights(&[9000, 1000]).await;
+    first.until_agreed(1).await;
+    first.until_endpoints(1, &["v1", "v2"]).await;
+    set(&first, &["v1=70", "v2=30"]).await;
+    let before = version(&gateway).await;
+
+    let load = loadtest(&["run", &gateway.url(), "--rate", "200/s", "--duration", "6s"]);
+    first.process.kill().await.unwrap();
+    let more = json!({"name": "third", "match": {"prefix": "/third"}, "route": {"cluster": "third"}});
+    let mut all = both.clone();
+    all.as_array_mut().unwrap().extend(clusters(&[("third", third.addr())]).as_array().unwrap().clone());
+    let second = control(folder.path(), port, &listeners(0, &[more]), &all).await;
+    until("the new route", || async {
+        let answer = client::get(gateway.data, "/third").await.unwrap();
+        (answer.header("x-v") == Some("third")).then_some(())
+    })
+    .await;
+    assert_ne!(version(&gateway).await, before);
+    second.until_agreed(1).await;
+    assert_eq!(gateway.weights().await.0, [7000, 3000], "a new configuration moves no weight");
+
+    // Its state is lost: it goes on from what the gateway serves, under a version that the gateway follows.
+    second.process.kill().await.unwrap();
+    std::fs::remove_file(&second.state).unwrap();
+    let before = version(&gateway).await;
+    let control = control(folder.path(), port, &listeners(0, &[]), &both).await;
+    control.until_agreed(1).await;
+    until("the configuration of the control without state", || async {
+        (version(&gateway).await != before).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.weights().await.0, [7000, 3000]);
+    control.until_endpoints(1, &["v1", "v2"]).await;
+    set(&control, &["v1=100", "v2=0"]).await;
+    gateway.until_weights(&[10_000, 0]).await;
+    assert_eq!(
+        client::get(gateway.data, "/third").await.unwrap().header("x-v"),
+        Some("v1"),
+        "the route is gone"
+    );
+    let (code, report) = load.await.unwrap();
+    assert_clean(code, &report);
+}
