@@ -88,7 +88,9 @@ impl Session {
             if self.json {
                 show::json(&answer);
             } else {
-                show::routes(&view, watch);
+                // An addition to the page; who cannot get it sees the rest.
+                let fleet = self.ask("/v1/gateways").await.and_then(|answer| read(&answer));
+                show::routes(&view, &fleet.unwrap_or_default(), watch);
             }
             if !watch {
                 return Ok(fleet_code(&view.control, view.routes.iter().flat_map(states)));

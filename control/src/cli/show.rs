@@ -2,9 +2,9 @@
 //!
 //! Owns every word that is printed; it must never ask control anything. Next: `../text.rs`.
 
-use super::{EXIT_USAGE, Failure};
+use super::{EXIT_USAGE, Failure, show_gateways};
 use crate::rest::{
-    ControlView, ErrorBody, HistoryView, Outcome, RouteGatewayView, RouteView, RoutesView, TargetView,
+    ControlView, ErrorBody, GatewaysView, HistoryView, Outcome, RouteGatewayView, RouteView, RoutesView, TargetView,
 };
 use crate::state::document::{ChangeKind, HistoryEntry};
 use crate::text;
@@ -30,7 +30,7 @@ pub(super) fn failure(failure: &Failure, as_json: bool) {
 }
 
 /// `control get`.
-pub(super) fn routes(view: &RoutesView, again: bool) {
+pub(super) fn routes(view: &RoutesView, fleet: &GatewaysView, again: bool) {
     let mut page = String::new();
     if again && std::io::stdout().is_terminal() {
         page.push_str("\x1b[2J\x1b[H");
@@ -42,7 +42,7 @@ pub(super) fn routes(view: &RoutesView, again: bool) {
     page.push_str(&trouble(&view.control));
     for route in &view.routes {
         page.push('\n');
-        page.push_str(&route_page(route));
+        page.push_str(&route_page(route, fleet));
     }
     print(&page);
 }
@@ -117,7 +117,7 @@ pub(super) fn trouble(control: &ControlView) -> String {
     lines
 }
 
-fn route_page(route: &RouteView) -> String {
+fn route_page(route: &RouteView, fleet: &GatewaysView) -> String {
     let mut page = format!("{} (stable {}", route.name, route.stable);
     if let Some(build) = &route.build {
         page.push_str(&format!(", build {build}"));
@@ -140,25 +140,7 @@ fn route_page(route: &RouteView) -> String {
             route.stable
         ));
     }
-    if !route.gateways.is_empty() {
-        let mut table = vec![row(["gateway", "state", "serves", "by", "version", ""])];
-        for gateway in &route.gateways {
-            let serves = if gateway.weights.is_empty() {
-                "not told".to_owned()
-            } else {
-                text::shares(&route.targets, &gateway.weights)
-            };
-            table.push(vec![
-                gateway.id.clone(),
-                gateway.state.clone(),
-                serves,
-                by(gateway),
-                gateway.version.clone(),
-                if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
-            ]);
-        }
-        page.push_str(&columns(&table));
-    }
+    page.push_str(&gateways_part(route, fleet));
     if let Some(app_mesh) = &route.app_mesh {
         page.push_str(&format!("  App Mesh: {}\n", app_mesh_text(app_mesh)));
     }
@@ -166,6 +148,37 @@ fn route_page(route: &RouteView) -> String {
         page.push_str(&format!("  last change: {}\n", entry_text(&route.targets, entry)));
     }
     page
+}
+
+/// Who serves the route, and what is not as it should be there.
+fn gateways_part(route: &RouteView, fleet: &GatewaysView) -> String {
+    if route.gateways.is_empty() {
+        return String::new();
+    }
+    let mut table = vec![row(["gateway", "zone", "state", "serves", "by", "version", "configuration", ""])];
+    let mut troubles = String::new();
+    for gateway in &route.gateways {
+        let serves = if gateway.weights.is_empty() {
+            "not told".to_owned()
+        } else {
+            text::shares(&route.targets, &gateway.weights)
+        };
+        let whole = fleet.gateways.iter().find(|whole| whole.id == gateway.id).cloned().unwrap_or_default();
+        table.push(vec![
+            gateway.id.clone(),
+            show_gateways::or_dash(&whole.zone),
+            gateway.state.clone(),
+            serves,
+            by(gateway),
+            gateway.version.clone(),
+            show_gateways::configuration(&whole, &fleet.control),
+            if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
+        ]);
+        for line in show_gateways::troubles(&whole, |cluster| route.targets.iter().any(|name| name == cluster)) {
+            troubles.push_str(&format!("  {}: {line}\n", gateway.id));
+        }
+    }
+    columns(&table) + &troubles
 }
 
 /// Who set the weights there, and for how long.
@@ -363,6 +376,8 @@ pub(super) fn print(page: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::GatewayView;
+    use gateway_config::wire::ClusterStatus;
     use std::collections::BTreeMap;
 
     fn gateway(state: &str, agrees: bool) -> RouteGatewayView {
@@ -416,7 +431,23 @@ mod tests {
         };
         route.gateways.push(overridden);
         assert!(sentence(&route).ends_with("2 of 3 gateways agree, 1 overridden"), "{}", sentence(&route));
-        let page = route_page(&route);
+        let cluster = ClusterStatus {
+            endpoints: 2,
+            usable: 2,
+            source: "dns".to_owned(),
+            notice: "AccessDenied: asked DNS instead".to_owned(),
+        };
+        let whole = GatewayView {
+            zone: "eu-west-1a".to_owned(),
+            config_version: "4.0-abc".to_owned(),
+            clusters: ["v2", "another"].map(|name| (name.to_owned(), cluster.clone())).into(),
+            ..GatewayView::default()
+        };
+        let fleet = GatewaysView { gateways: vec![whole], ..GatewaysView::default() };
+        let page = route_page(&route, &fleet);
+        assert!(page.contains("eu-west-1a") && page.contains("4.0-abc"), "{page}");
+        assert!(page.contains("v2: 2 of 2 endpoints usable, by dns: AccessDenied"), "{page}");
+        assert!(!page.contains("another"), "{page}");
         assert!(page.contains("each v2 endpoint gets 4.0 times what a v1 endpoint has"), "{page}");
         assert!(page.contains("override, 43 min left"), "{page}");
     }

@@ -1,9 +1,9 @@
-//! How `control gateways` looks on a terminal.
+//! How gateways look on a terminal.
 //!
-//! Owns that one page; it must never ask control anything. Next: `show.rs`.
+//! Owns the page of `control gateways`, and the words about one gateway on other pages; it must never ask control anything. Next: `show.rs`.
 
 use super::show::{columns, print, row, trouble};
-use crate::rest::{GatewayView, GatewaysView};
+use crate::rest::{ControlView, GatewayView, GatewaysView};
 use crate::text;
 
 /// `control gateways`.
@@ -29,7 +29,7 @@ fn page(view: &GatewaysView) -> String {
         "build",
         "refused",
     ])];
-    table.extend(view.gateways.iter().map(|gateway| gateway_row(gateway, &view.control.config_version)));
+    table.extend(view.gateways.iter().map(|gateway| gateway_row(gateway, &view.control)));
     page.push_str(&columns(&table));
     for gateway in &view.gateways {
         for line in notices(gateway) {
@@ -39,15 +39,24 @@ fn page(view: &GatewaysView) -> String {
     page
 }
 
-fn gateway_row(gateway: &GatewayView, wanted_config: &str) -> Vec<String> {
+/// A dash for what is not known.
+pub(super) fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// Where its listeners and clusters are from.
+pub(super) fn configuration(gateway: &GatewayView, control: &ControlView) -> String {
+    let wanted = control.config_version.as_str();
+    match gateway.config_version.as_str() {
+        "" => "own file".to_owned(),
+        version if !wanted.is_empty() && version != wanted => format!("{version} (old)"),
+        version => version.to_owned(),
+    }
+}
+
+fn gateway_row(gateway: &GatewayView, control: &ControlView) -> Vec<String> {
     let state =
         if gateway.awaited { gateway.state.clone() } else { format!("{}, not awaited", gateway.state) };
-    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-    let config = match gateway.config_version.as_str() {
-        "" => "own file".to_owned(),
-        version if !wanted_config.is_empty() && version != wanted_config => format!("{version} (old)"),
-        version => version.to_owned(),
-    };
     vec![
         gateway.id.clone(),
         gateway.kind.clone(),
@@ -55,7 +64,7 @@ fn gateway_row(gateway: &GatewayView, wanted_config: &str) -> Vec<String> {
         state,
         text::duration_ms(gateway.unheard_ms),
         or_dash(&gateway.version),
-        config,
+        configuration(gateway, control),
         gateway.routes.join(" "),
         gateway.build.clone(),
         gateway.refused.clone(),
@@ -71,10 +80,17 @@ fn notices(gateway: &GatewayView) -> Vec<String> {
         });
         lines.push(format!("{} is overridden{left}: {}", item.route, text::shares(&[], &item.weights)));
     }
+    lines.extend(troubles(gateway, |_| true));
+    lines
+}
+
+/// What is wrong with its configuration, or worth knowing about its clusters of these names.
+pub(super) fn troubles(gateway: &GatewayView, of: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut lines = Vec::new();
     if !gateway.config_refused.is_empty() {
         lines.push(format!("refused the configuration {}", gateway.config_refused));
     }
-    for (name, cluster) in &gateway.clusters {
+    for (name, cluster) in gateway.clusters.iter().filter(|(name, _)| of(name)) {
         if !cluster.notice.is_empty() {
             let source = &cluster.source;
             lines.push(format!(

@@ -10,6 +10,7 @@ use lifecycle::drain::Drain;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use testkit::upstream::{Reply, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -17,11 +18,13 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 
 /// Somebody who is told: answers with the statuses in turn (0 = hangs), then with 200.
-async fn listener(statuses: &[u16]) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Value)>) {
+async fn listener<const N: usize>(
+    statuses: [u16; N],
+) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Value)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (heard, hears) = mpsc::unbounded_channel();
-    let mut statuses = statuses.to_vec().into_iter();
+    let mut statuses = statuses.into_iter();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -85,10 +88,13 @@ impl Told {
     }
 
     async fn until(&self, result: &str, number: u64) {
-        while self.counted(result) < number {
-            tokio::task::yield_now().await;
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        let counted = async {
+            while self.counted(result) < number {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(300), counted).await;
+        assert!(waited.is_ok(), "{result} is {}, not {number}", self.counted(result));
     }
 }
 
@@ -104,7 +110,7 @@ fn changed(number: u64) -> Event {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_is_told_as_json_with_the_next_command() {
-    let (address, mut hears) = listener(&[]).await;
+    let (address, mut hears) = listener([]).await;
     let told =
         tell(&format!("http://{address}/hook?key=1"), WebhookFormat::Json, &[EventKind::WeightsChanged]);
     told.events.send(Event { kind: EventKind::Drift, ..changed(0) }).unwrap();
@@ -122,7 +128,7 @@ async fn an_event_is_told_as_json_with_the_next_command() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_is_down_is_asked_three_times_and_then_given_up() {
-    let (address, mut hears) = listener(&[500, 0, 503, 500, 200]).await;
+    let (address, mut hears) = listener([500, 0, 503, 500, 200]).await;
     let told = tell(&format!("http://{address}/"), WebhookFormat::Slack, &EventKind::ALL);
     told.events.send(changed(1)).unwrap();
     told.until("failed", 1).await;
@@ -138,7 +144,7 @@ async fn a_listener_that_is_down_is_asked_three_times_and_then_given_up() {
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_to_repeat_is_given_up_at_once() {
     for status in [301, 400, 404] {
-        let (address, mut hears) = listener(&[status]).await;
+        let (address, mut hears) = listener([status]).await;
         let told = tell(&format!("http://{address}/"), WebhookFormat::Json, &EventKind::ALL);
         told.events.send(changed(1)).unwrap();
         told.until("failed", 1).await;
@@ -149,7 +155,7 @@ async fn what_makes_no_sense_to_repeat_is_given_up_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_event_is_told_once_a_minute_and_too_many_are_counted() {
-    let (address, mut hears) = listener(&[]).await;
+    let (address, mut hears) = listener([]).await;
     let told = tell(&format!("http://{address}/"), WebhookFormat::Json, &EventKind::ALL);
     for _ in 0..3 {
         told.events.send(changed(1)).unwrap();
@@ -171,7 +177,7 @@ async fn the_same_event_is_told_once_a_minute_and_too_many_are_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_hangs_costs_the_oldest_events_and_holds_nobody_up() {
-    let (address, _hears) = listener(&[0; 64]).await;
+    let (address, _hears) = listener([0; 64]).await;
     let told = tell(&format!("http://{address}/"), WebhookFormat::Json, &EventKind::ALL);
     for number in 0..300 {
         told.events.send(changed(number)).unwrap();
@@ -186,11 +192,11 @@ async fn a_listener_that_hangs_costs_the_oldest_events_and_holds_nobody_up() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_at_the_end_is_told_within_bounds() {
-    let (address, mut hears) = listener(&[]).await;
+    let (address, mut hears) = listener([]).await;
     let mut told = tell(&format!("http://{address}/"), WebhookFormat::Json, &EventKind::ALL);
     told.events.send(changed(1)).unwrap();
     told.events.send(changed(2)).unwrap();
-    told.drain.start(std::time::Duration::from_secs(5));
+    told.drain.start(Duration::from_secs(5));
     for task in told.tasks.drain(..) {
         task.await.unwrap();
     }
@@ -273,7 +279,7 @@ async fn a_change_is_told_and_its_webhook_is_named_without_its_url() {
 
 #[tokio::test(start_paused = true)]
 async fn a_webhook_that_hangs_does_not_hold_up_a_change() {
-    let (address, mut hears) = listener(&[0; 64]).await;
+    let (address, mut hears) = listener([0; 64]).await;
     let folder = tempfile::tempdir().unwrap();
     let rest = format!("{ROUTES}webhooks: [{{name: team, url: \"http://{address}/\"}}]\n");
     let text = config_text(&folder.path().join("state.json"), &rest);
