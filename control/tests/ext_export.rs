@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 use testkit::client::{RawClient, Response, poll};
-use testkit::process::{Envoy, test_env};
+use testkit::process::{Envoy, Process, test_env};
 use testkit::upstream::{Reply, Upstream};
 
 /// Runs `control export envoy --config FILE`.
@@ -196,6 +196,68 @@ fn what_envoy_would_send_to_the_wrong_version_is_not_exported() {
     std::fs::write(&file, "routes: {a: {targets: [v1], stable: v1}}\n").unwrap();
     let said = export(&file, &[]);
     assert!(String::from_utf8_lossy(&said.stderr).contains("there is no section `gateway`"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_running_control_is_exported_with_the_weights_of_now() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("control.yaml");
+    let port = testkit::free_port().unwrap();
+    let state = format!("state: {{file: {}}}\n", folder.path().join("state.json").display());
+    let text = CONFIG.replace("V1", "3001").replace("V2", "3002").replace("18000", &port.to_string());
+    std::fs::write(&file, state + &text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+    command.args(["serve", "--config"]).arg(&file);
+    let control = Process::spawn("control", &mut command).unwrap();
+    control.line("control listens on http://").await.unwrap();
+    let url = format!("http://127.0.0.1:{port}");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+        command.args(["--url", &url]).args(args).env_remove("CONTROL_TOKEN").output().unwrap()
+    };
+    let changed = run(&["set-weight", "svc1", "v2=12.5", "--force", "--timeout", "1s"]);
+    assert_eq!(changed.status.code(), Some(4), "stored, and no gateway is there: {changed:?}");
+    let output = run(&["export", "envoy", "--format", "json"]);
+    assert!(output.status.success(), "{output:?}");
+    let live = String::from_utf8(output.stdout).unwrap();
+    assert!(live.contains("8750") && live.contains("1250"), "{live}");
+    // The same as from the file, but for the weights.
+    let from_file = String::from_utf8(export(&file, &["--format", "json"]).stdout).unwrap();
+    assert_eq!(live.replace("8750", "7500").replace("1250", "2500"), from_file);
+}
+
+#[test]
+fn an_import_that_fails_writes_no_file_and_one_that_is_asked_for_json_says_it_once() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("control.yaml");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import/mesh-and-nodes.yml");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+        command.arg("import").arg(&fixture).arg("-o").arg(&out).args(args).output().unwrap()
+    };
+    let failed = run(&[]);
+    assert_eq!((failed.status.code(), failed.stdout.len()), (Some(1), 0));
+    assert!(!out.exists());
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        said.contains("--parameter Env=VALUE") && said.contains("nothing was written: 3 errors"),
+        "{said}"
+    );
+    let json = run(&["--json"]);
+    assert_eq!((json.status.code(), json.stderr.len()), (Some(1), 0));
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(answer["config"], serde_json::Value::Null);
+    assert!(
+        answer["notes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|note| note["kind"] == "error" && note["place"]["line"] == 37)
+    );
+    let missing =
+        Command::new(env!("CARGO_BIN_EXE_control")).args(["import", "nowhere.yml"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(2), "{missing:?}");
+    assert_eq!(run(&["--parameter", "novalue"]).status.code(), Some(2));
 }
 
 /// Where the one listener of an Envoy is.

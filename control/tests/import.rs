@@ -487,3 +487,50 @@ fn routes_with_one_weight_each_are_under_control_too() {
     let thirds = config.routes["api"].weights.as_ref().unwrap();
     assert_eq!(thirds.values().copied().collect::<Vec<_>>(), [6_667, 3_333], "weights are relative");
 }
+
+#[test]
+fn names_made_of_names_end() {
+    // Each level asks twice for the next: thirty levels are a thousand million questions.
+    let level = |n: usize| {
+        format!(
+            "  L{n}:\n    Type: AWS::AppMesh::Mesh\n    Properties: {{MeshName: !Sub '${{L{m}.MeshName}}${{L{m}.MeshName}}'}}\n",
+            m = n + 1
+        )
+    };
+    let levels: String = (0..30).map(level).collect();
+    let imported = small(&[("Hostname: n.local", "Hostname: !GetAtt L0.MeshName")], &levels);
+    assert_eq!(imported.config, None);
+    let turn = "  L0:\n    Type: AWS::AppMesh::Mesh\n    Properties: {MeshName: !GetAtt L0.MeshName}\n";
+    refused(&small(&[], turn), &["a reference that leads back to itself"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_damaged_file_never_crashes_and_never_becomes_an_invalid_configuration(
+        which in 0..5_usize, cut in 0.0..1.0_f64, changes in proptest::collection::vec((0.0..1.0_f64, proptest::prelude::any::<u8>()), 0..4), whole in proptest::bool::weighted(0.7)
+    ) {
+        let name = ["mesh-and-nodes.yml", "describe.json", "terraform.json", "config_dump.json", "route.yml"][which];
+        let mut input = file(name);
+        for (at, byte) in changes {
+            let at = (at * input.text.len() as f64) as usize;
+            input.text[at] = byte;
+        }
+        if !whole {
+            input.text.truncate((cut * input.text.len() as f64) as usize);
+        }
+        let options = Options {
+            parameters: vec![("App".to_owned(), "a".to_owned()), ("Env".to_owned(), "e".to_owned())],
+            allow_partial: true,
+            ..Options::default()
+        };
+        let both = [input, file("route.yml")];
+        let inputs = if which == 0 { &both[..] } else { &both[..1] };
+        let imported = import(inputs, &options);
+        match imported.config {
+            Some(text) => { parse_control("damaged", text.as_bytes()).unwrap(); }
+            None => proptest::prop_assert!(imported.notes.iter().any(|note| note.kind == NoteKind::Error)),
+        }
+    }
+}

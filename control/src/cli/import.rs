@@ -4,7 +4,7 @@
 //! stderr. Next: `../import/mod.rs`, `../export/mod.rs`.
 
 use super::client::Client;
-use super::{EXIT_DONE, Failure, Global};
+use super::{EXIT_DONE, EXIT_ERROR, Failure, Global};
 use crate::export::{self, Source};
 use crate::import::{self, FileKind, Imported, Input, NoteKind, Options};
 use clap::{Args, Subcommand, ValueEnum};
@@ -107,6 +107,10 @@ pub(super) fn import(args: &ImportArgs, json: bool) -> Result<u8, Failure> {
     }
     if good {
         return Ok(EXIT_DONE);
+    }
+    if json {
+        // One answer, not two: what is wrong is in the notes.
+        return Ok(EXIT_ERROR);
     }
     let count = |kind| notes.iter().filter(|note| note.kind == kind).count();
     let (errors, wrong) = (count(NoteKind::Error), count(NoteKind::Wrong));

@@ -225,7 +225,9 @@ fn overlap(a: &PathRule, b: &PathRule) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::model::{Match, Retry, ValueRule};
     use super::*;
+    use proptest::prelude::*;
 
     fn prefix(text: &str) -> PathRule {
         PathRule::Prefix(text.to_owned())
@@ -267,5 +269,132 @@ mod tests {
         rules.sort_by_key(|(priority, path)| rank(*priority, path, 0));
         let order: Vec<_> = rules.iter().map(|(_, path)| path.clone()).collect();
         assert_eq!(order, [prefix("/z"), prefix("/"), exact("/a"), prefix("/abc"), prefix("/a")]);
+    }
+
+    /// A gateway route or a route: path, whether the header is needed, priority.
+    fn condition() -> impl Strategy<Value = (PathRule, bool, Option<u64>)> {
+        let path = prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/ab", "/b", "/b/a"]);
+        let rule = (path, prop::bool::weighted(0.2))
+            .prop_map(|(text, is_exact)| if is_exact { exact(text) } else { prefix(text) });
+        (rule, prop::bool::weighted(0.2), prop::option::weighted(0.2, 0..3_u64))
+    }
+
+    fn rules(path: PathRule, header: bool) -> Match {
+        let headers = if header {
+            vec![HeaderRule { name: "h".to_owned(), invert: false, value: ValueRule::Present }]
+        } else {
+            vec![]
+        };
+        Match { path, headers, host: None, port: None, foreign: vec![] }
+    }
+
+    fn mesh() -> impl Strategy<Value = Vec<Chain>> {
+        let rewrite = prop::sample::select(vec![
+            Rewrite::Off,
+            Rewrite::To("/".to_owned()),
+            Rewrite::To("/".to_owned()),
+            Rewrite::To("/b/".to_owned()),
+        ]);
+        let chain = (condition(), rewrite, prop::collection::vec(condition(), 1..4));
+        prop::collection::vec(chain, 1..4)
+            .prop_map(|chains| chains.into_iter().enumerate().map(chain_of).collect())
+    }
+
+    type Condition = (PathRule, bool, Option<u64>);
+
+    fn chain_of(
+        (index, ((path, header, priority), rewrite, legs)): (usize, (Condition, Rewrite, Vec<Condition>)),
+    ) -> Chain {
+        let place = Place::file(&format!("g{index}"));
+        let mut legs: Vec<Route> = legs
+            .into_iter()
+            .enumerate()
+            .map(|(leg, (path, header, priority))| Route {
+                place: place.clone(),
+                mesh: String::new(),
+                router: String::new(),
+                name: format!("g{index}r{leg}"),
+                priority,
+                matches: rules(path, header),
+                targets: vec![],
+                timeout: None,
+                idle: None,
+                retry: Retry::Default,
+            })
+            .collect();
+        legs.sort_by_key(|leg| rank(leg.priority, &leg.matches.path, leg.matches.headers.len()));
+        let gateway = GatewayRoute {
+            place,
+            mesh: String::new(),
+            gateway: String::new(),
+            name: String::new(),
+            priority,
+            matches: rules(path, header),
+            service: String::new(),
+            host_rewrite: false,
+            own_host_only: false,
+            rewrite,
+        };
+        Chain { gateway, legs }
+    }
+
+    fn takes((path, rewrite): &Form, headers: &[HeaderRule], request: (&str, bool)) -> Option<String> {
+        if !headers.is_empty() && !request.1 {
+            return None;
+        }
+        match path {
+            PathRule::Exact(path) if path == request.0 => {
+                Some(rewrite.clone().unwrap_or_else(|| path.clone()))
+            }
+            PathRule::Exact(_) => None,
+            PathRule::Prefix(prefix) => {
+                let rest = request.0.strip_prefix(prefix.as_str())?;
+                Some(format!("{}{rest}", rewrite.as_ref().unwrap_or(prefix)))
+            }
+        }
+    }
+
+    /// What App Mesh did: the gateway's routes, then the router's with the rewritten path.
+    fn in_two_steps(chains: &[Chain], request: (&str, bool)) -> Option<(String, String)> {
+        let mut order: Vec<&Chain> = chains.iter().collect();
+        order.sort_by_key(|chain| {
+            let matches = &chain.gateway.matches;
+            rank(chain.gateway.priority, &matches.path, matches.headers.len())
+        });
+        let (chain, path) = order.into_iter().find_map(|chain| {
+            let mut forms = forms(&chain.gateway).into_iter();
+            forms.find_map(|form| Some((chain, takes(&form, &chain.gateway.matches.headers, request)?)))
+        })?;
+        chain.legs.iter().find_map(|leg| {
+            let form = (leg.matches.path.clone(), None);
+            takes(&form, &leg.matches.headers, (&path, request.1)).map(|_| (leg.name.clone(), path.clone()))
+        })
+    }
+
+    fn in_one_step(items: &[Item], chains: &[Chain], request: (&str, bool)) -> Option<(String, String)> {
+        items.iter().find_map(|item| match item {
+            Item::Leads { gateway, leg, form, headers } => {
+                let path = takes(form, headers, request)?;
+                Some((chains[*gateway].legs[*leg].name.clone(), path))
+            }
+            Item::Hole { .. } => None,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn one_step_answers_as_two_did_unless_it_says_so(chains in mesh()) {
+            let items = reachable(items(&chains, None, 80));
+            let mut notes = Notes::default();
+            report_holes(&items, &chains, &mut notes);
+            if notes.is_good(false) {
+                for path in ["/", "/a", "/a/", "/a/b", "/ab", "/abc", "/b", "/b/", "/b/a", "/a/a/b", "/a/b/b", "/b/a/ab", "/c"] {
+                    for header in [false, true] {
+                        let request = (path, header);
+                        prop_assert_eq!(in_one_step(&items, &chains, request), in_two_steps(&chains, request), "{:?}", request);
+                    }
+                }
+            }
+        }
     }
 }

@@ -7,10 +7,15 @@ use super::fields::{unresolved, unresolved_of};
 use super::notes::Place;
 use super::tree::{Node, Value};
 use serde_json::{Map, Value as Json};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// A resource refers to one that refers to it: no template does that to a useful depth.
 const MAX_DEPTH: usize = 32;
+/// Most functions that are resolved; one name that is made of names doubles the work at each level.
+const MAX_STEPS: usize = 50_000;
+/// Most bytes of what several unknown values are called together.
+const MAX_SAID: usize = 2_000;
 /// `AWS::NoValue`: the property is as if it were not there.
 const NO_VALUE: &str = "!no-value";
 
@@ -34,6 +39,8 @@ pub(super) struct Templates {
     pub exports: BTreeMap<String, Declared>,
     /// Key=Value of the command line and of app.properties.json.
     pub given: BTreeMap<String, String>,
+    /// Functions resolved so far.
+    pub steps: Cell<usize>,
 }
 
 /// The property that an attribute or a reference is, for the types whose names are what App Mesh resources name.
@@ -89,6 +96,10 @@ impl Templates {
     }
 
     fn function(&self, name: &str, argument: &Node, place: &Place, depth: usize) -> Json {
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > MAX_STEPS {
+            return unresolved(place, "names that are made of more names than can be resolved");
+        }
         match name {
             "Ref" => match argument.text() {
                 Some(target) => self.reference(&target, place, depth),
@@ -384,5 +395,8 @@ fn value_or(value: Json, place: &Place, what: &str) -> Json {
 fn all_unknown(values: &[Json], place: &Place) -> Option<Json> {
     let mut said: Vec<String> = values.iter().filter_map(unresolved_of).map(|(_, what)| what).collect();
     said.dedup();
-    if said.is_empty() { None } else { Some(unresolved(place, &said.join("; "))) }
+    if said.is_empty() {
+        return None;
+    }
+    Some(unresolved(place, &said.join("; ").chars().take(MAX_SAID).collect::<String>()))
 }

@@ -13,6 +13,8 @@ const MAX_DEPTH: usize = 64;
 /// Most values, copies by aliases included: CloudFormation takes a template of 1 MiB and 500 resources.
 const MAX_NODES: usize = 200_000;
 
+const TOO_LARGE: &str = "more values than any template has, copies by aliases included";
+
 /// A value and the line in which it starts; 0 = not known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -91,7 +93,8 @@ impl Node {
 
     fn size(&self) -> usize {
         1 + match &self.value {
-            Value::Scalar(_) => 0,
+            // A long text that is repeated by aliases is memory too.
+            Value::Scalar(json) => json.as_str().map_or(0, str::len) / 16,
             Value::List(items) => items.iter().map(Self::size).sum(),
             Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum(),
         }
@@ -197,20 +200,21 @@ impl Builder {
     }
 
     fn alias(&mut self, anchor: usize, line: usize) -> Result<(), Fault> {
-        match self.anchors.get(&anchor) {
-            Some(node) => {
-                let node = node.clone();
-                self.nodes += node.size();
-                self.finish(node, 0)
-            }
-            None => fault(line, "an alias inside the value that it names"),
+        let Some(node) = self.anchors.get(&anchor) else {
+            return fault(line, "an alias inside the value that it names");
+        };
+        self.nodes += node.size();
+        if self.nodes > MAX_NODES {
+            return fault(line, TOO_LARGE);
         }
+        let node = node.clone();
+        self.finish(node, 0)
     }
 
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return fault(node.line, format!("more than {MAX_NODES} values"));
+            return fault(node.line, TOO_LARGE);
         }
         if anchor != 0 {
             self.nodes += node.size();
@@ -292,6 +296,8 @@ mod tests {
             ("a: \"open\nb: 2\n", 1, "not YAML"),
             ("a: 1\n---\nb: 1\n", 2, "second document"),
             ("# nothing\n", 0, "empty"),
+            (&format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), "*a,".repeat(20)), 2, "more values"),
+            (&format!("{}{}", "[".repeat(100), "]".repeat(100)), 1, "not YAML"),
         ] {
             let fault = read(text).unwrap_err();
             assert!(fault.text.contains(part), "{text}: {fault:?}");
