@@ -30,7 +30,9 @@ pub struct Cli {
     /// come from the control that GATEWAY_CONTROL names, with the token in GATEWAY_TOKEN.
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// `validate` reads the configuration, prints every error and ends.
+    /// `validate` reads the configuration, prints every error and ends. `doctor`, run in the task, looks at variables,
+    /// control, credentials, discovery and backends, prints what is closed and what opens it, binds nothing, and ends
+    /// with 0 when all is well and with 1 when something failed.
     #[arg(long, value_enum, default_value_t = Mode::Serve)]
     pub mode: Mode,
     /// Worker threads. Default: ENVOY_CONCURRENCY, else the task's CPU limit, else the cores.
@@ -64,6 +66,8 @@ pub enum Mode {
     Serve,
     /// Only check the configuration.
     Validate,
+    /// Look at everything that a gateway needs in this task.
+    Doctor,
 }
 
 impl Cli {

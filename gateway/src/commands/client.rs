@@ -5,16 +5,17 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// A whole exchange, the connect included.
 pub const LIMIT: Duration = Duration::from_secs(5);
-/// Most bytes of an answer: `/server_info` has a few thousand.
-const MAX_ANSWER: usize = 1 << 20;
+/// Most bytes of an answer: a configuration is the longest.
+const MAX_ANSWER: usize = 4 << 20;
 
 /// An answer.
 #[derive(Debug)]
@@ -44,13 +45,24 @@ async fn exchange(method: &str, url: &str, headers: &[(&str, String)]) -> Result
     let authority = authority.ok_or_else(|| format!("`{url}` is not http://host:port"))?;
     let (host, port) = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
     let stream = TcpStream::connect((host, port)).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     let target = url.path_and_query().map_or("/", |target| target.as_str());
     let mut request = Request::builder().method(method).uri(target).header("host", authority.as_str());
     for (name, value) in headers {
         request = request.header(*name, value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    over(stream, request, Vec::new()).await
+}
+
+/// Sends a request over a connection that is there. The caller has a time limit.
+///
+/// # Errors
+/// What failed, for people.
+pub async fn over<I>(io: I, request: http::request::Builder, body: Vec<u8>) -> Result<Answer, String>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(text)?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(text)?;
         let (status, headers) = (response.status(), response.headers().clone());

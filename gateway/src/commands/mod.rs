@@ -4,4 +4,5 @@
 //! told to. Next: `override_route.rs`.
 
 pub mod client;
+pub mod doctor;
 pub mod override_route;

@@ -109,7 +109,8 @@ async fn wait_for_news(client: &CloudMap, config: &CloudMapDiscovery, known: Opt
     }
 }
 
-fn judge(found: &Discovered, config: &CloudMapDiscovery) -> Answer {
+/// What an answer of the API means for a cluster.
+pub fn judge(found: &Discovered, config: &CloudMapDiscovery) -> Answer {
     if found.instances.is_empty() {
         return Answer::Nobody(format!("{}.{}: no instance", config.service_name, config.namespace_name));
     }

@@ -35,8 +35,7 @@ pub async fn ask(config: DnsDiscovery, tell: Sender<Told>) {
             }
         }
     };
-    // A trailing dot keeps the search list out: one question per look-up, and no foreign suffix ever.
-    let name = format!("{}.", config.hostname.trim_end_matches('.'));
+    let name = absolute(&config.hostname);
     loop {
         let (answer, valid) = look_up(&resolver, &name, &config).await;
         let wait = match &answer {
@@ -52,6 +51,20 @@ pub async fn ask(config: DnsDiscovery, tell: Sender<Told>) {
         }
         tokio::time::sleep(wait).await;
     }
+}
+
+/// Asks once.
+pub async fn once(config: &DnsDiscovery) -> Answer {
+    let name = absolute(&config.hostname);
+    match resolver(&config.resolvers) {
+        Ok(resolver) => look_up(&resolver, &name, config).await.0,
+        Err(error) => Answer::Failed(format!("no resolver: {error}")),
+    }
+}
+
+/// A trailing dot keeps the search list out: one question per look-up, and no foreign suffix ever.
+fn absolute(hostname: &str) -> String {
+    format!("{}.", hostname.trim_end_matches('.'))
 }
 
 fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, hickory_resolver::net::NetError> {

@@ -7,7 +7,7 @@ pub mod backoff;
 pub mod cloud_map;
 pub mod configuration;
 pub mod control;
-mod dialing;
+pub mod dialing;
 pub mod dns;
 pub mod endpoints;
 pub mod fallback;

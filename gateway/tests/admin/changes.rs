@@ -6,7 +6,7 @@ use gateway::stats::cells::Shard;
 use gateway::stats::names::{ClusterStat, HttpStat};
 use std::time::Duration;
 
-const CHANGING: [&str; 7] = [
+const CHANGING: [&str; 8] = [
     "/healthcheck/fail",
     "/healthcheck/ok",
     "/drain_listeners",
@@ -14,6 +14,7 @@ const CHANGING: [&str; 7] = [
     "/quitquitquit",
     "/reopen_logs",
     "/logging",
+    "/override",
 ];
 
 #[tokio::test]
@@ -42,6 +43,58 @@ async fn another_host_or_a_web_page_is_refused_with_a_cure_and_changes_nothing()
     }
     assert_eq!(gateway.get("/ready").await.status, 200);
     assert_eq!(*gateway.drain_listeners.borrow(), ListenerDrain::Open);
+}
+
+#[tokio::test]
+async fn an_override_is_taken_from_this_host_alone_and_shown_to_everybody() {
+    let gateway = Gateway::start().await;
+    let target = "/override?route=svc1&target=v2&for=60";
+    for headers in
+        [&["host: evil.test", "content-length: 0"][..], &["host: localhost", "origin: http://localhost"]]
+    {
+        assert_eq!(gateway.send("POST", target, headers).await.status, 403, "{headers:?}");
+    }
+    assert!(gateway.get("/overrides").await.text().contains("v1=90 v2=10 (source: file)"));
+    let answer = gateway.post(target).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(
+        answer.text().contains("everything goes to v2 on this gateway (task-1) for 1m"),
+        "{}",
+        answer.text()
+    );
+    assert!(answer.text().contains("v2 has no endpoint that accepts connections"), "{}", answer.text());
+    let shown = gateway.get("/overrides?format=json").await.json().unwrap();
+    let seconds = shown["svc1"]["expires_seconds"].as_u64().unwrap();
+    assert!(shown["svc1"]["target"] == "v2" && (1..=60).contains(&seconds), "{shown}");
+    let info = gateway.get("/server_info").await.json().unwrap();
+    assert_eq!(info["node"]["metadata"]["weir"]["overrides"]["svc1"]["target"], "v2");
+    let released = gateway.post("/override?route=svc1&release").await;
+    assert!(released.text().contains("is released; v1=90 v2=10 (source: file)"), "{}", released.text());
+    assert!(gateway.post("/override?route=svc1&release").await.text().contains("is not overridden"));
+}
+
+#[tokio::test]
+async fn an_override_that_cannot_be_read_or_names_nobody_changes_nothing_and_a_long_one_is_a_day() {
+    let gateway = Gateway::start().await;
+    for (query, status, part) in [
+        ("", 400, "route is missing"),
+        ("?route=svc1", 400, "target is missing; its targets are: v1, v2, or `stable`"),
+        ("?route=svc1&target=v1&for=soon", 400, "number of seconds"),
+        ("?route=svc1&target=v1&for=-1", 400, "number of seconds"),
+        ("?route=svc9&target=v1", 404, "it has: svc1"),
+        ("?route=svc1&target=v9", 404, "its targets are: v1, v2, or `stable`"),
+        ("?route=svc9&release", 404, "it has: svc1"),
+    ] {
+        let answer = gateway.post(&format!("/override{query}")).await;
+        assert_eq!(answer.status, status, "{query}");
+        assert!(answer.text().contains(part), "{query}: {}", answer.text());
+    }
+    assert_eq!(gateway.get("/overrides?format=json").await.text().trim(), "{}");
+    for (seconds, shown) in [(0, "for 1s,"), (999_999_999_999_u64, "for 24h,")] {
+        let answer = gateway.post(&format!("/override?route=svc1&target=stable&for={seconds}")).await;
+        assert!(answer.status == 200 && answer.text().contains(shown), "{}", answer.text());
+        assert!(answer.text().contains("everything goes to v1"), "{}", answer.text());
+    }
 }
 
 #[tokio::test]

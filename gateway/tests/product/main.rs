@@ -11,12 +11,16 @@
     missing_docs
 )]
 
+mod app_mesh;
 mod bad_input;
+mod clients;
 mod config_control;
 mod discovery;
 mod dns;
 mod dns_fallback;
+mod doctor;
 mod drain;
+mod environment_control;
 mod environment_only;
 mod environment_refused;
 mod fake_control;

@@ -61,6 +61,8 @@ pub struct Spec {
     /// By cluster: the value of `discovery`.
     pub discovery: Vec<(String, String)>,
     pub control: Option<String>,
+    /// More lines of the HttpConnectionManager, with their indent of six.
+    pub manager_more: String,
     /// More YAML below `control`.
     pub control_more: String,
     pub admin_port: u16,
@@ -78,6 +80,7 @@ impl Spec {
             targets: targets.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect(),
             discovery: Vec::new(),
             control: None,
+            manager_more: String::new(),
             control_more: String::new(),
             admin_port: 0,
             concurrency: 2,
@@ -147,7 +150,7 @@ static_resources:
     address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
     http_connection_manager:
       access_log: {{path: {log}, format: json}}
-      route_config:
+{manager}      route_config:
         virtual_hosts:
         - name: all
           domains: ['*']
@@ -158,6 +161,7 @@ static_resources:
   clusters:
 {clusters}{control}",
             admin = self.admin_port,
+            manager = self.manager_more,
             log = self.access_log().display(),
             targets = targets.join(", "),
             stable = self.targets[0].0,
