@@ -46,7 +46,8 @@ impl Core {
             control_id: "unknown".to_owned(),
         });
         let fence = Fence { seen, witness: Witness::State(place.to_owned()) };
-        let news = self.fence.as_ref().is_none_or(|known| known.seen.control_id != fence.seen.control_id);
+        let order = |fence: &Fence| (fence.seen.epoch, fence.seen.seq);
+        let news = self.fence.as_ref().is_none_or(|known| order(known) < order(&fence));
         if news {
             self.fence = Some(fence);
         }
