@@ -17,7 +17,7 @@ pub(super) enum Init {
 /// Options of `init ecs`.
 #[derive(Debug, Args)]
 pub(super) struct Ecs {
-    /// An app.properties.json; flags win over it.
+    /// An app.properties.json, for prefix, region, namespace, services, port and first weight; flags win over it.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     #[command(flatten)]

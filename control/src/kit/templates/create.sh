@@ -11,6 +11,8 @@ cluster='{{cluster_name}}'
 namespace='{{namespace}}'
 namespace_id='{{namespace_id}}'
 subnets='{{private_subnets}}'
+# ENABLED when these are public subnets without NAT.
+public_ip=DISABLED
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -116,7 +118,7 @@ say '6 task definitions and services: versions, control, gateways'
 for definition in control gateway v1 v2; do
   aws ecs register-task-definition --cli-input-json "file://task-definitions/$definition.json" >/dev/null
 done
-network() { printf 'awsvpcConfiguration={subnets=[%s],securityGroups=[%s],assignPublicIp=DISABLED}' "$subnets" "$1"; }
+network() { printf 'awsvpcConfiguration={subnets=[%s],securityGroups=[%s],assignPublicIp=%s}' "$subnets" "$1" "$public_ip"; }
 rolling='deploymentCircuitBreaker={enable=true,rollback=true},minimumHealthyPercent=100,maximumPercent=200'
 one_at_a_time='deploymentCircuitBreaker={enable=true,rollback=true},minimumHealthyPercent=0,maximumPercent=100'
 # service, its registry, its target group
