@@ -22,6 +22,7 @@ const MAX_CONCURRENCY: usize = 256;
 /// 71 an address could not be bound.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version = build_info::VERSION, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = crate::environment::HELP)]
 pub struct Cli {
     /// Something else than serving.
     #[command(subcommand)]

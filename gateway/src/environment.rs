@@ -14,6 +14,20 @@ const DEFAULT_STATE_KEY: &str = "weir";
 /// Every PEM certificate begins so.
 const PEM: &str = "-----BEGIN CERTIFICATE-----";
 
+/// The variables, for `--help`.
+pub const HELP: &str = "\
+Variables; each wins over the configuration:
+  GATEWAY_CONTROL      where control is, http://HOST:18000 or https://HOST:18000; it gives weights, and listeners and
+                       clusters when the configuration has none
+  GATEWAY_TOKEN        a gateway token of control
+  GATEWAY_CONTROL_CA   PEM certificates that control's is checked against; default: the system's
+  GATEWAY_CONFIG       the text of a configuration, in the place of --config
+  GATEWAY_STATE_TABLE  DynamoDB table with control's state item, read at a start while control is away
+  GATEWAY_STATE_KEY    the item's key; default: weir
+Of App Mesh's Envoy image: APPMESH_RESOURCE_ARN, APPMESH_RESOURCE_NAME, APPMESH_VIRTUAL_NODE_NAME,
+  APPMESH_RESOURCE_CLUSTER, ENVOY_LOG_LEVEL, ENVOY_CONCURRENCY, ENVOY_ADMIN_ACCESS_PORT, LISTENER_DRAIN_WAIT_TIME_S,
+  ENABLE_ENVOY_STATS_TAGS";
+
 /// What the environment says: variables of App Mesh's Envoy image that make sense here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {

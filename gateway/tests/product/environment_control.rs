@@ -5,9 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testkit::client;
 use testkit::free_port;
+use testkit::process::{Process, bin};
 use testkit::upstream::Upstream;
 
-use super::config_control::{clusters, configuration, environment, launch, listeners, live, server_info};
+use super::config_control::{
+    TOKEN, admin_of, clusters, configuration, environment, launch, listeners, live, server_info,
+};
 use super::world::{Control, Gateway, assert_clean, loadtest, until, upstream};
 
 async fn control(folder: &Path, port: u16, listeners: &Value, clusters: &Value) -> Control {
@@ -82,4 +85,52 @@ async fn a_changed_file_of_control_reaches_a_gateway_that_has_variables_alone() 
     );
     let (code, report) = load.await.unwrap();
     assert_clean(code, &report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_tls_and_a_token_of_a_variable_a_gateway_follows_the_control_that_it_believes() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(place("crt"), made.cert.pem()).unwrap();
+    std::fs::write(place("key"), made.signing_key.serialize_pem()).unwrap();
+    let both = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    let text = format!(
+        "listen: 127.0.0.1:0\nstate: {{file: {}}}\ntls: {{certificate_file: {}, private_key_file: {}}}\n\
+         tokens: {{gateway: [{{name: gateways, env: WEIR_GATEWAY_TOKEN}}], operator: [{{name: us, env: WEIR_OPERATOR}}]}}\n\
+         routes: {{svc1: {{targets: [v1, v2], stable: v1, weights: {{v1: 40, v2: 60}}}}}}\n\
+         gateway: {{listeners: {}, clusters: {both}}}\n",
+        place("state.json"),
+        place("crt"),
+        place("key"),
+        listeners(0, &[]),
+    );
+    std::fs::write(place("control.yaml"), text).unwrap();
+    let mut command = std::process::Command::new(bin("control").unwrap());
+    command.args(["serve", "--config", &place("control.yaml")]);
+    command
+        .env("WEIR_GATEWAY_TOKEN", format!("the-token-of-yesterday\n{TOKEN}"))
+        .env("WEIR_OPERATOR", "an-operator-of-the-test");
+    let control = Process::spawn("control", &mut command).unwrap();
+    let line = control.line("control listens on https://").await.unwrap();
+    let url = format!("https://{}", line.rsplit("https://").next().unwrap().trim());
+
+    let mut variables = environment(&url);
+    let stranger = launch("stranger", &variables, &[]);
+    variables.insert("GATEWAY_CONTROL_CA".to_owned(), made.cert.pem());
+    let gateway = live(launch("gateway", &variables, &[]), folder.path()).await;
+    gateway.until_weights(&[4000, 6000]).await;
+    assert!(version(&gateway).await.starts_with("1."), "{}", version(&gateway).await);
+    let admin = admin_of(&stranger).await;
+    let why = until("the refusal of the certificate", || async {
+        let (status, info) = server_info(admin).await;
+        assert_eq!(status, 503);
+        configuration(&info)["waiting"]["control"]
+            .as_str()
+            .filter(|why| why.contains("TLS"))
+            .map(str::to_owned)
+    })
+    .await;
+    assert!(why.contains("CA"), "{why}");
 }
