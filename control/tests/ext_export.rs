@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 use testkit::client::{RawClient, Response, poll};
-use testkit::process::{Envoy, Process, test_env};
+use testkit::process::{Envoy, Process, bin, test_env};
 use testkit::upstream::{Reply, Upstream};
 
 /// Runs `control export envoy --config FILE`.
@@ -124,6 +124,110 @@ async fn envoy_serves_what_was_exported_with_the_same_rewrites_split_and_overrid
             v2.push(Reply::status(503));
         }
         assert_eq!(client.get("/p/").await.unwrap().status, 200);
+    }
+}
+
+/// An imported configuration on loopback, with one backend behind every cluster.
+fn on_loopback(config: &Path, backend: SocketAddr) -> String {
+    let text = std::fs::read_to_string(config).unwrap();
+    let endpoint = format!(
+        "      static: {{endpoints: [{{socket_address: {{address: 127.0.0.1, port_value: {}}}}}]}}",
+        backend.port()
+    );
+    let line = |line: &str| {
+        if line.starts_with("      dns: ") || line.starts_with("      cloud_map: ") {
+            endpoint.clone()
+        } else if line.contains("address: 0.0.0.0, port_value") {
+            "    address: {socket_address: {address: 127.0.0.1, port_value: 0}}".to_owned()
+        } else {
+            line.to_owned()
+        }
+    };
+    text.lines().map(line).map(|line| line + "\n").collect()
+}
+
+/// What the client and the backend saw of a request: status, target, host.
+async fn seen(
+    addr: SocketAddr,
+    backend: &Upstream,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> (u16, String, String) {
+    backend.forget();
+    let mut client = RawClient::connect(addr).await.unwrap();
+    let host = headers.iter().find(|(name, _)| *name == "host").map_or("test", |(_, value)| value);
+    let mut request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n");
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
+        request += &format!("{name}: {value}\r\n");
+    }
+    client.send(request + "\r\n").await.unwrap();
+    let answer = client.response("GET").await.unwrap();
+    let last = backend.last();
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let last = last.as_ref();
+    (answer.status, text(last.map(|last| last.target())), text(last.and_then(|last| last.header("host"))))
+}
+
+#[tokio::test]
+#[ignore = "needs envoy"]
+async fn a_gateway_serves_an_imported_mesh_and_an_envoy_its_export_alike() {
+    for (name, host, requests) in [
+        (
+            "config_dump.json",
+            None,
+            &[
+                // What the client asks, and what App Mesh made of it.
+                ("/cart/x?y=z", "", 200, "/x?y=z"),
+                ("/cart/", "", 200, "/"),
+                ("/cart", "", 200, "/"),
+                ("/cartoon", "", 200, "/oon"),
+                ("/other", "", 404, ""),
+            ][..],
+        ),
+        (
+            "describe.json",
+            Some("www.bank.test"),
+            &[
+                ("/api/reports/1", "gold", 200, "/reports/1"),
+                ("/api/reports/1", "tin", 200, "/reports/1"),
+                ("/api", "", 200, "/"),
+                ("/anything", "", 404, ""),
+                ("/", "", 404, ""),
+            ],
+        ),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let backend = Upstream::start("any").unwrap();
+        let text = on_loopback(&imported(&folder, &[name]), backend.addr());
+        let control = folder.path().join("loopback.yaml");
+        std::fs::write(&control, &text).unwrap();
+        let output = export(&control, &["--admin", "127.0.0.1:0"]);
+        assert!(output.status.success(), "{output:?}");
+        let envoy = Envoy::start(&String::from_utf8(output.stdout).unwrap()).await.unwrap();
+        let envoy_addr = listener(&envoy).await;
+
+        let section = text.split_once("\ngateway:\n").unwrap().1.split_once("\nroutes:\n").unwrap().0;
+        let file = folder.path().join("gateway.yaml");
+        let admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}";
+        std::fs::write(&file, format!("{admin}\nstatic_resources:\n{section}\n")).unwrap();
+        let mut command = Command::new(bin("gateway").unwrap());
+        command.arg("--config").arg(&file).args(["--concurrency", "1"]);
+        let gateway = Process::spawn("gateway", &mut command).unwrap();
+        let line = gateway.line("name=\"lds_ingress_0.0.0.0_8088\" address=").await.unwrap();
+        let weir: SocketAddr = line.rsplit("address=").next().unwrap().trim().parse().unwrap();
+        gateway.line("live").await.unwrap();
+
+        for (target, tier, status, wanted) in requests {
+            let headers: Vec<(&str, &str)> = if tier.is_empty() { vec![] } else { vec![("x-tier", *tier)] };
+            let by_weir = seen(weir, &backend, target, &headers).await;
+            assert_eq!((by_weir.0, by_weir.1.as_str()), (*status, *wanted), "{name} {target}: {by_weir:?}");
+            assert_eq!(by_weir, seen(envoy_addr, &backend, target, &headers).await, "{name} {target}");
+        }
+        if let Some(host) = host {
+            let by_weir = seen(weir, &backend, "/page", &[("host", host)]).await;
+            assert_eq!(by_weir, (200, "/page".to_owned(), host.to_owned()), "its Host is kept");
+            assert_eq!(by_weir, seen(envoy_addr, &backend, "/page", &[("host", host)]).await);
+        }
     }
 }
 
