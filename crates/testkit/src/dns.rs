@@ -65,11 +65,26 @@ impl Dns {
     /// When the system gives no port or thread.
     pub fn start() -> Result<Self> {
         let (tcp, udp) = bind()?;
+        Self::serve_on(tcp, udp)
+    }
+
+    fn serve_on(tcp: std::net::TcpListener, udp: std::net::UdpSocket) -> Result<Self> {
         let addr = tcp.local_addr()?;
         let shared = Arc::new(Shared::default());
         let serving = Arc::clone(&shared);
         let host = Host::spawn("dns", move || serve(tcp, udp, serving))?;
         Ok(Self { addr, shared, _host: host })
+    }
+
+    /// Starts it on a given address, within network namespaces of its own.
+    ///
+    /// # Errors
+    /// When the address is taken or not there.
+    pub fn start_on(addr: SocketAddr) -> Result<Self> {
+        let (tcp, udp) = (std::net::TcpListener::bind(addr)?, std::net::UdpSocket::bind(addr)?);
+        tcp.set_nonblocking(true)?;
+        udp.set_nonblocking(true)?;
+        Self::serve_on(tcp, udp)
     }
 
     /// Where it listens.

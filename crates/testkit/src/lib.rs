@@ -5,10 +5,12 @@
 //! count its own thread's allocations), and stops when it is dropped.
 //!
 //! Reading order: [`host`] (the thread each part lives in), [`wire`] (reading HTTP/1.1 off a socket), [`upstream`] and [`client`]
-//! (both ends of a gateway under test), [`standin`] (Cloud Map, App Mesh, ECS), [`alb`], [`dns`], [`process`].
+//! (both ends of a gateway under test), [`standin`] (Cloud Map, App Mesh, ECS), [`alb`], [`dns`], [`process`],
+//! [`account`] (all of them as an AWS account in network namespaces, the one part that is not on loopback).
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod alb;
 pub mod client;
 pub mod clock;

@@ -4,7 +4,7 @@
 //! default, with the reason `needs moto` and the like.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -68,9 +68,17 @@ impl Moto {
     /// # Errors
     /// When the test environment is not set up, or moto does not start.
     pub async fn start() -> Result<Self> {
+        Self::start_on(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// Starts it on a free port of an address, within network namespaces of its own.
+    ///
+    /// # Errors
+    /// As [`Moto::start`].
+    pub async fn start_on(address: IpAddr) -> Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/moto_epoch.py");
         let mut command = Command::new(test_env("venv/bin/python3")?);
-        command.arg("-u").arg(script).args(["-H", "127.0.0.1", "-p", "0"]);
+        command.arg("-u").arg(script).args(["-H", &address.to_string(), "-p", "0"]);
         let process = Process::spawn("moto", &mut command)?;
         let line = process.line("Running on http://").await?;
         let addr = line.rsplit("http://").next().map(|addr| addr.trim().parse());

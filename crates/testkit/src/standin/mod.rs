@@ -119,6 +119,18 @@ impl Standin {
         if !addr.ip().is_loopback() {
             bail!("the stand-in listens on loopback only, not on {addr}");
         }
+        Self::start_at(addr)
+    }
+
+    /// Starts on an address of network namespaces that a test made for itself.
+    ///
+    /// # Errors
+    /// When it is not there, or in use.
+    pub fn start_in_vpc(addr: SocketAddr) -> Result<Self> {
+        Self::start_at(addr)
+    }
+
+    fn start_at(addr: SocketAddr) -> Result<Self> {
         let listener = std::net::TcpListener::bind(addr).with_context(|| format!("listening on {addr}"))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -211,6 +223,11 @@ impl Standin {
     /// Replaces what the task metadata endpoint answers at `/task`.
     pub fn set_task(&self, task: Value) {
         lock(&self.state.ecs).task = task;
+    }
+
+    /// Adds a task of its own; `GET /ecs/v4/ID/task` tells about it. Returns its id.
+    pub fn add_task(&self, family: &str, zone: &str) -> String {
+        lock(&self.state.ecs).add(family, zone)
     }
 
     /// The requests so far, oldest first, at most [`MAX_RECORDS`].
