@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`core`] (every decision, no I/O), [`shared`] (plan, write, commit, publish), [`discovery`] (how
 //! gateways get it), [`state`] (what outlives a restart), [`api`] and [`cli`] (how people speak to it),
-//! [`app_mesh`] (who follows), [`webhooks`] and [`emf`] (who is told), [`serve`] (birth and death); apart from all of it [`kit`] (what `init ecs` writes).
+//! [`app_mesh`] (who follows), [`webhooks`] and [`emf`] (who is told), [`serve`] (birth and death); apart from all of it
+//! [`apply`] (a pipeline's file) and [`kit`] (what `init ecs` writes).
 //!
 //! The one rule: a version is written before it is published, and never published with two contents.
 
@@ -10,14 +11,14 @@
 
 pub mod api;
 pub mod app_mesh;
-pub mod begin;
 pub mod apply;
+pub mod begin;
 pub mod cli;
 pub mod core;
 pub mod discovery;
+pub mod emf;
 pub mod export;
 pub mod import;
-pub mod emf;
 pub mod kit;
 pub mod metrics;
 pub mod port;

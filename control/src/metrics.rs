@@ -82,7 +82,8 @@ impl Metrics {
         let help = "From the arrival of a change until every awaited gateway served it.";
         let change_seconds = histogram(&registry, "control_change_seconds", help);
         let help = "Events for a webhook, by what became of them.";
-        let webhook_events = counters(&registry, "control_webhook_events_total", help, &["webhook", "result"]);
+        let webhook_events =
+            counters(&registry, "control_webhook_events_total", help, &["webhook", "result"]);
         let derived = Mutex::new(Derived::new(&registry));
         Self {
             registry,
@@ -123,7 +124,11 @@ impl Derived {
             seq: gauge(registry, "control_seq", "Sequence number of the published version."),
             fenced: gauge(registry, "control_fenced", "1 = another control is ahead; nothing is published."),
             unsaved: gauge(registry, "control_state_unsaved", "1 = the last change is not on disk yet."),
-            unread: gauge(registry, "control_state_unread", "1 = the state could not be read since the start."),
+            unread: gauge(
+                registry,
+                "control_state_unread",
+                "1 = the state could not be read since the start.",
+            ),
             config_refused: gauge(
                 registry,
                 "control_gateways_config_refused",

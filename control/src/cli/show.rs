@@ -4,7 +4,8 @@
 
 use super::{EXIT_USAGE, Failure, show_gateways};
 use crate::rest::{
-    ControlView, ErrorBody, GatewaysView, HistoryView, Outcome, RouteGatewayView, RouteView, RoutesView, TargetView,
+    ControlView, ErrorBody, GatewaysView, HistoryView, Outcome, RouteGatewayView, RouteView, RoutesView,
+    TargetView,
 };
 use crate::state::document::{ChangeKind, HistoryEntry};
 use crate::text;
@@ -174,7 +175,9 @@ fn gateways_part(route: &RouteView, fleet: &GatewaysView) -> String {
             show_gateways::configuration(&whole, &fleet.control),
             if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
         ]);
-        for line in show_gateways::troubles(&whole, |cluster| route.targets.iter().any(|name| name == cluster)) {
+        for line in
+            show_gateways::troubles(&whole, |cluster| route.targets.iter().any(|name| name == cluster))
+        {
             troubles.push_str(&format!("  {}: {line}\n", gateway.id));
         }
     }

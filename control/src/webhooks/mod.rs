@@ -77,7 +77,11 @@ pub fn spawn(
         }
         if let Err(error) = post::url(&config.url) {
             // Control goes on: who moves traffic must not depend on who is told.
-            tracing::error!(webhook = config.name, error, "nobody is told by this webhook until that is cured");
+            tracing::error!(
+                webhook = config.name,
+                error,
+                "nobody is told by this webhook until that is cured"
+            );
         }
         let task = Task { config: config.clone(), queue: Queue::default(), around: around.clone() };
         handles.push(tokio::spawn(task.run(subscribe())));
@@ -111,7 +115,8 @@ impl Task {
         }
         let last_words = async {
             loop {
-                let Some(current) = sending.take().or_else(|| self.queue.next().map(|event| self.send(event)))
+                let Some(current) =
+                    sending.take().or_else(|| self.queue.next().map(|event| self.send(event)))
                 else {
                     return;
                 };
