@@ -367,3 +367,29 @@ async fn promtool_has_nothing_to_say_about_the_metrics() {
     let metrics = control.target.get("/metrics").await.text;
     assert_eq!(testkit::process::promtool_check_metrics(&metrics).unwrap(), "");
 }
+
+#[tokio::test]
+async fn the_configuration_may_be_the_text_of_a_variable_and_one_of_both_must_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = |config: Option<&str>| {
+        let mut command = std::process::Command::new(support::binary());
+        command.arg("serve").env_remove("CONTROL_CONFIG");
+        if let Some(config) = config {
+            command.env("CONTROL_CONFIG", config);
+        }
+        testkit::process::Process::spawn("control", &mut command).unwrap()
+    };
+    let good = serve(Some(&config_text(&folder.path().join("state.json"), ROUTES)));
+    good.line("control listens on http://").await.unwrap();
+    good.terminate().unwrap();
+    assert_eq!(good.exit().await.unwrap().code(), Some(0));
+    for (config, words) in [
+        (None, "no configuration: name a file"),
+        (Some(" "), "CONTROL_CONFIG"),
+        (Some("routes: 7"), "CONTROL_CONFIG:1:"),
+    ] {
+        let bad = serve(config);
+        bad.line(words).await.unwrap();
+        assert_eq!(bad.exit().await.unwrap().code(), Some(1), "{config:?}");
+    }
+}

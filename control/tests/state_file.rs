@@ -12,6 +12,7 @@ mod support;
 
 use control::state::document::{Document, Identity, RouteRecord};
 use control::state::file::{StateError, StateFile};
+use gateway_config::wire::WeightSource;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -330,4 +331,24 @@ async fn a_change_is_carried_to_its_end_though_its_client_left() {
     pass(Duration::from_secs(3)).await;
     gateway.serves("svc1", &[("v1", 100), ("v2", 0)]).await;
     let _reader = hang.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_fleet_serves_is_adopted_on_a_full_disk_because_it_moves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("state.json.tmp")).unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let gateway = FakeGateway::new("g1", "svc1", &[("v1", 70), ("v2", 30)], WeightSource::Control)
+        .with_version("4.7-old");
+    let _running = gateway.run(&control.target, 30);
+    let mut served = gateway.served.subscribe();
+    served.wait_for(|served| served.version.starts_with("5.")).await.unwrap();
+    let view = control.target.get("/v1/routes").await.json();
+    assert_eq!(
+        (&view["control"]["phase"], &view["control"]["saved"]),
+        (&json!("active"), &json!(false)),
+        "{view}"
+    );
+    assert_eq!(view["routes"][0]["weights"]["v2"], 3_000);
+    assert_eq!(control.target.set("svc1", "v2=40").await.status, 507, "a rise is refused all the same");
 }
