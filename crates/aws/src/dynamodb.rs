@@ -136,16 +136,15 @@ impl StateTable {
     /// [`Error`]; [`Error::Other`] also for an item of another shape.
     pub async fn read(&self) -> Result<Option<Item>, Error> {
         let call = self.call(READ);
-        let answer = self
+        let asked = self
             .client(&call)
             .await?
             .get_item()
             .table_name(&self.shared.table)
             .key(KEY_ATTRIBUTE, AttributeValue::S(self.shared.key.clone()))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| call.clone().failed(&error))?;
+            .consistent_read(true);
+        // The SDK's futures are large, and ours are part of larger ones.
+        let answer = Box::pin(asked.send()).await.map_err(|error| call.clone().failed(&error))?;
         let item = answer.item.as_ref();
         item.map(Item::from_attributes).transpose().map_err(|detail| call.other(detail, false))
     }
@@ -179,7 +178,7 @@ impl StateTable {
                 .condition_expression("attribute_not_exists(#key)")
                 .expression_attribute_names("#key", KEY_ATTRIBUTE),
         };
-        let Err(error) = put.send().await else { return Ok(revision) };
+        let Err(error) = Box::pin(put.send()).await else { return Ok(revision) };
         let refused = match error.as_service_error() {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => refused,
             _ => return Err(call.failed(&error).into()),
