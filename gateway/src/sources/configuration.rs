@@ -23,6 +23,7 @@ use http::StatusCode;
 use lifecycle::readiness::TaskGuard;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long control has for the first answer before what is remembered is used: several attempts, and well below the
@@ -32,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REMIND: Duration = Duration::from_secs(30);
 /// After an answer without news that was not held, and after a control without listeners: they change with releases.
 const UNHELD_WAIT: Duration = Duration::from_secs(5);
+/// Between two attempts with what was refused: each ends the question that is held.
+const RETRY: Duration = Duration::from_secs(10);
 /// Clusters are asked for so often until they are of the listeners' version.
 const SAME_VERSION: usize = 3;
 /// Of a refusal, for control's memory and logs.
@@ -130,12 +133,15 @@ impl Configuration {
         let mut changes = self.process.store.watch();
         let patience = Instant::now() + PATIENCE;
         let mut due = patience;
-        let mut pause = Duration::ZERO;
+        let (mut ask_at, mut retry_at) = (Instant::now(), Instant::now());
         loop {
-            changes.borrow_and_update();
             let retries = self.refused.is_some() && self.serving.is_some();
+            if !retries {
+                // Only what changes after a refusal can end it.
+                changes.borrow_and_update();
+            }
             tokio::select! {
-                heard = self.ask_after(pause) => pause = self.rhythm(heard, &mut backoff),
+                heard = self.ask_from(ask_at) => ask_at = Instant::now() + self.rhythm(heard, &mut backoff),
                 () = drain.draining() => return,
                 () = more(&mut first) => {
                     if let Some((_, memory)) = first.as_ref().filter(|_| Instant::now() >= patience) {
@@ -148,7 +154,10 @@ impl Configuration {
                         self.fall_back(memory);
                     }
                 }
-                _ = changes.changed(), if retries => self.try_again(),
+                () = changed(&mut changes, retry_at), if retries => {
+                    retry_at = Instant::now() + RETRY;
+                    self.try_again();
+                }
             }
             if self.serving.is_some()
                 && let Some((guard, memory)) = first.take()
@@ -160,11 +169,15 @@ impl Configuration {
         }
     }
 
-    async fn ask_after(&mut self, pause: Duration) -> Heard {
-        tokio::time::sleep(pause).await;
+    async fn ask_from(&mut self, moment: Instant) -> Heard {
+        tokio::time::sleep_until(moment).await;
         if self.serving.is_none() {
             // An address that was in use may be free by now.
             self.try_again();
+            if self.serving.is_some() {
+                // The rest of the start must not wait for the next answer.
+                return Heard::Good;
+            }
         }
         self.ask().await
     }
@@ -407,5 +420,13 @@ async fn more(first: &mut Option<(TaskGuard, Memory)>) {
     match first {
         Some((_, memory)) => memory.more().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Ready when the store has changed and the moment has come.
+async fn changed(changes: &mut watch::Receiver<u64>, moment: Instant) {
+    tokio::time::sleep_until(moment).await;
+    if changes.changed().await.is_err() {
+        std::future::pending().await
     }
 }

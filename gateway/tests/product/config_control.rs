@@ -37,6 +37,8 @@ pub struct Word {
     pub weights: Option<(String, Vec<(&'static str, u32)>)>,
     /// Who brings another token gets 401.
     pub token: String,
+    /// Sends again what was refused, at once.
+    pub insists: bool,
 }
 
 /// The server; dropping it ends its connections.
@@ -66,6 +68,7 @@ impl ConfigControl {
             weights: Some(("1.1-x".to_owned(), vec![("v1", 100), ("v2", 0)])),
             token: TOKEN.to_owned(),
             clusters_version: None,
+            insists: false,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -154,7 +157,7 @@ async fn answer(request: Request<Incoming>, mut desk: Desk) -> Result<Response<F
 /// `None`: nothing new, the question is held.
 fn say(path: &str, word: &Word, request: &DiscoveryRequest, held: bool) -> Option<Response<Full<Bytes>>> {
     let known = |version: &str| {
-        let refused = request.error_detail.is_some() && request.response_nonce == version;
+        let refused = request.error_detail.is_some() && request.response_nonce == version && !word.insists;
         held && (request.version_info == version || refused)
     };
     if path.ends_with(":routes") {

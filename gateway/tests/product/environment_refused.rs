@@ -1,15 +1,22 @@
 //! Starts that cannot be: the environment says too little, or nonsense; and control's state item as the last resort.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use aws::dynamodb::StateTable;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use testkit::free_port;
 use testkit::process::{Moto, Process};
 
 use super::config_control::{
-    admin_of, clusters, configuration, environment, launch, listeners, live, server_info,
+    ConfigControl, admin_of, clusters, configuration, environment, launch, listeners, live, server_info,
 };
 use super::world::{Spec, until, upstream};
 
@@ -155,4 +162,43 @@ async fn a_gateway_with_listeners_of_its_own_takes_its_first_weights_from_the_st
     let gateway = spec.live().await;
     assert_eq!(gateway.weights().await, (vec![2000, 8000], "saved".to_owned(), "5.9-lost".to_owned()));
     assert_eq!(configuration(&server_info(gateway.admin).await.1)["source"], "file");
+}
+
+/// A DynamoDB that lets nobody in.
+async fn closed_table() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let refuse = service_fn(|_: Request<Incoming>| async {
+                let body = r#"{"__type": "com.amazonaws.dynamodb.v20120810#AccessDeniedException",
+                    "Message": "User is not authorized to perform dynamodb:GetItem"}"#;
+                let answer =
+                    Response::builder().status(400).header("content-type", "application/x-amz-json-1.0");
+                answer.body(Full::new(Bytes::from(body)))
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(async move { server.serve_connection(TokioIo::new(stream), refuse).await });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_read_the_state_item_is_given_the_iam_statement_and_goes_on_asking_control() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let control = ConfigControl::start(None).await;
+    let mut variables = environment(&control.url());
+    variables.extend(testkit::standin::envs(&format!("http://{}", closed_table().await)));
+    variables.insert("GATEWAY_STATE_TABLE".to_owned(), "weir-state".to_owned());
+    let process = launch("gateway", &variables, &[]);
+    let line = process.line("nothing to serve yet").await.unwrap();
+    for part in ["\"dynamodb:GetItem\"", "table/weir-state", "section `gateway`"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let all = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    control.configure("1.1-x", listeners(0, &[]), all);
+    let gateway = live(process, folder.path()).await;
+    assert_eq!(gateway.ask().await.header("x-v"), Some("v1"));
 }
