@@ -83,6 +83,8 @@ pub fn run(start: Start) -> u8 {
         opening.join();
     }
     access_logs.flush();
+    // A name that is being resolved, or a disk that hangs, must not hold up the end.
+    control_runtime.shutdown_background();
     code
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use testkit::client;
 use testkit::free_port;
-use testkit::process::{Process, bin};
+use testkit::process::{Moto, Process, bin};
 use testkit::upstream::Upstream;
 
 use super::config_control::{
@@ -133,4 +133,48 @@ async fn by_tls_and_a_token_of_a_variable_a_gateway_follows_the_control_that_it_
     })
     .await;
     assert!(why.contains("CA"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
+async fn a_task_that_is_replaced_while_control_is_dead_goes_on_from_controls_item() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let moto = Moto::start().await.unwrap();
+    let mut aws = moto.envs();
+    aws.push(("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), moto.url()));
+    let both = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    let config = folder.path().join("control.yaml");
+    let text = format!(
+        "listen: 127.0.0.1:0\nstate: {{dynamodb: {{table: weir-state}}}}\n\
+         routes: {{svc1: {{targets: [v1, v2], stable: v1, weights: {{v1: 40, v2: 60}}}}}}\n\
+         gateway: {{listeners: {}, clusters: {both}}}\n",
+        listeners(0, &[]),
+    );
+    std::fs::write(&config, text).unwrap();
+    let store = Process::ours("control", &["init-store", "--table", "weir-state"], &aws).unwrap();
+    assert_eq!(store.exit().await.unwrap().code(), Some(0), "{}", store.tail());
+    let config = config.display().to_string();
+    let control = Process::ours("control", &["serve", "--config", &config], &aws).unwrap();
+    let line = control.line("control listens on http://").await.unwrap();
+    let url = format!("http://{}", line.rsplit("http://").next().unwrap().trim());
+
+    let mut variables = environment(&url);
+    variables.remove("GATEWAY_TOKEN");
+    variables.extend(aws);
+    variables.insert("GATEWAY_STATE_TABLE".to_owned(), "weir-state".to_owned());
+    let gateway = live(launch("before", &variables, &[]), folder.path()).await;
+    gateway.until_weights(&[4000, 6000]).await;
+    let (served, configured) = (gateway.weights().await.2, version(&gateway).await);
+    control.kill().await.unwrap();
+    gateway.process.kill().await.unwrap();
+
+    let gateway = live(launch("after", &variables, &[]), folder.path()).await;
+    assert_eq!(gateway.weights().await, (vec![4000, 6000], "saved".to_owned(), served));
+    let from = configuration(&server_info(gateway.admin).await.1);
+    assert_eq!(
+        (&from["source"], &from["version_info"]),
+        (&json!("state_item"), &json!(configured)),
+        "{from}"
+    );
 }
