@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 # One image with three programs: `gateway` (the default), `control` and `loadtest`.
 #
-#   docker build -t weir .                                             the machine's own architecture
+#   docker build -t weir --build-arg WEIR_COMMIT=$(git rev-parse --short=12 HEAD) .
+#                                       the machine's own architecture; the argument is what `gateway --version` tells
 #   docker buildx build --platform linux/amd64,linux/arm64 -t weir .   both (the other one under emulation)
 #   docker run -p 9080:9080 -p 9901:9901 -e GATEWAY_CONFIG="$(cat gateway.yaml)" weir
 #   docker run -p 18000:18000 --no-healthcheck -v weir:/var/lib/weir weir control serve --config control.yaml
@@ -15,11 +16,13 @@ FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS builder
 ARG TARGETARCH
 WORKDIR /src
 COPY . .
+# What the programs tell as their commit; .git is not in the builder.
+ARG WEIR_COMMIT=
 # The caches survive between builds on one machine; the target folder is kept apart for each architecture.
 # What is in a cache is not in the image, so the programs are copied out in the same step.
 RUN --mount=type=cache,id=weir-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=weir-target-${TARGETARCH},target=/src/target,sharing=locked \
-    cargo build --release --locked -p gateway -p control -p loadtest \
+    WEIR_COMMIT="${WEIR_COMMIT}" cargo build --release --locked -p gateway -p control -p loadtest \
  && install -D --target-directory=/out target/release/gateway target/release/control target/release/loadtest
 
 FROM debian:${DEBIAN}-slim

@@ -62,7 +62,7 @@ pub fn enter(command: &mut Command, target: &Path) {
 
 /// Makes the environment, or finds it whole.
 pub fn prepare(target: &Path) -> Result<()> {
-    curl().context(
+    from_debian("curl", "--version", "curl").context(
         "curl could not be had: install it, one test runs the health check of the ECS task with it",
     )?;
     let folder = folder(target);
@@ -88,14 +88,17 @@ pub fn prepare(target: &Path) -> Result<()> {
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-/// The one program that the tests take from the system.
-fn curl() -> Result<()> {
-    if shell::quiet(Command::new("curl").arg("--version")).is_ok() {
+/// Makes sure that the system has a program; `asked` is the flag at which it only tells its version. Few are taken from
+/// the system: what needs more than libc, or has to be at its own place.
+pub fn from_debian(program: &str, asked: &str, package: &str) -> Result<()> {
+    if shell::quiet(Command::new(program).arg(asked)).is_ok() {
         return Ok(());
     }
-    println!("curl: from Debian");
+    println!("{package}: installed from Debian");
     shell::quiet(Command::new("apt-get").args(["update", "--quiet"]))?;
-    shell::quiet(Command::new("apt-get").args(["install", "--yes", "--quiet", "curl"])).map(drop)
+    let mut install = Command::new("apt-get");
+    install.args(["install", "--yes", "--quiet", "--no-install-recommends", package]);
+    shell::quiet(install.env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
 }
 
 fn python(folder: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 //! private test environment), `tally.rs` (how results are counted).
 
 mod env;
+mod image;
 mod samples;
 mod steps;
 mod tally;
@@ -24,8 +25,11 @@ pub struct Options {
     /// Uses the test environment as it is.
     #[arg(long)]
     skip_setup: bool,
+    /// Leaves out the step `image`, which needs root and Debian's packages.
+    #[arg(long)]
+    skip_image: bool,
     /// Runs only this step; may be given several times. The steps are setup, fmt, layers, clippy, build, samples,
-    /// test, ignored and doc.
+    /// test, ignored, doc and image.
     #[arg(long, value_name = "STEP")]
     only: Vec<String>,
 }
@@ -74,6 +78,7 @@ fn choose(options: &Options) -> Result<Vec<&'static Step>> {
     let wanted = |step: &&Step| {
         (options.only.is_empty() || options.only.iter().any(|name| name == step.name))
             && !(options.skip_setup && step.name == "setup")
+            && !(options.skip_image && step.name == "image")
     };
     Ok(STEPS.iter().filter(wanted).collect())
 }
@@ -128,19 +133,24 @@ mod tests {
 
     #[test]
     fn an_unknown_step_is_refused_with_the_known_ones() {
-        let error = choose(&Options { skip_setup: false, only: vec!["tset".to_owned()] }).err().unwrap();
+        let error = choose(&Options { skip_setup: false, skip_image: false, only: vec!["tset".to_owned()] })
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("setup, fmt, layers"), "{error}");
     }
 
     #[test]
-    fn set_up_can_be_left_out() {
-        let names = |skip_setup, only: &[&str]| -> Vec<&str> {
+    fn set_up_and_image_can_be_left_out() {
+        let names = |skip_setup, skip_image, only: &[&str]| -> Vec<&str> {
             let only = only.iter().map(|name| (*name).to_owned()).collect();
-            choose(&Options { skip_setup, only }).unwrap().iter().map(|step| step.name).collect()
+            let options = Options { skip_setup, skip_image, only };
+            choose(&options).unwrap().iter().map(|step| step.name).collect()
         };
-        assert!(names(false, &[]).contains(&"setup"));
-        assert!(!names(true, &[]).contains(&"setup"));
-        assert_eq!(names(false, &["layers", "fmt"]), ["fmt", "layers"]);
+        let all = names(false, false, &[]);
+        assert!(all.contains(&"setup") && all.contains(&"image"));
+        assert!(!names(true, false, &[]).contains(&"setup"));
+        assert!(!names(false, true, &[]).contains(&"image"));
+        assert_eq!(names(false, false, &["layers", "fmt"]), ["fmt", "layers"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::tally::Tally;
-use super::{env, samples};
+use super::{env, image, samples};
 use crate::{layers, shell, workspace};
 
 /// Where a step works.
@@ -33,7 +33,7 @@ pub struct Step {
 }
 
 /// In the order in which they run: what is set up first, then the quickest to fail.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step {
         name: "setup",
         what: "moto, the real Envoy, Prometheus and linters, private to target/test-env",
@@ -63,6 +63,12 @@ pub const STEPS: [Step; 9] = [
         run: ignored,
     },
     Step { name: "doc", what: "cargo doc, warnings denied", needed: false, run: doc },
+    Step {
+        name: "image",
+        what: "the Dockerfile is built, and the image started without Docker",
+        needed: false,
+        run: image::check,
+    },
 ];
 
 fn cargo(context: &Context, words: &[&str]) -> Command {
