@@ -5,6 +5,7 @@
 
 use crate::app_mesh;
 use crate::core::{Core, Now};
+use crate::follow;
 use crate::serve::ServeError;
 use crate::settings;
 use crate::shared::{Follower, LOWERING_PATIENCE, Shared, StatusReader};
@@ -14,7 +15,6 @@ use crate::state::item::{ItemError, ItemStore};
 use crate::state::store::Store;
 use aws::dynamodb::StateTable;
 use gateway_config::control_config::{ControlConfig, StateConfig};
-use gateway_config::discovered::GatewaySection;
 use lifecycle::drain::{Drain, DrainWatch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub async fn begin(config: &ControlConfig, recover: bool, drain: &Drain) -> Resu
     match &config.state {
         StateConfig::File(path) => {
             let (core, store) = from_file(config, path, recover).await?;
-            Ok(follow(config, core, store, drain).await)
+            Ok(with_followers(config, core, store, drain).await)
         }
         StateConfig::DynamoDb(item) => {
             let table = StateTable::from_env(&item.table, &item.key);
@@ -53,10 +53,10 @@ pub async fn begin_with(
     drain: &Drain,
 ) -> Result<Begun, ServeError> {
     let (core, store) = from_item(config, table, recover).await?;
-    Ok(follow(config, core, store, drain).await)
+    Ok(with_followers(config, core, store, drain).await)
 }
 
-async fn follow(config: &ControlConfig, core: Core, store: Store, drain: &Drain) -> Begun {
+async fn with_followers(config: &ControlConfig, core: Core, store: Store, drain: &Drain) -> Begun {
     let (followers, handles) = follow_app_mesh(config, &drain.watch()).await;
     (Arc::new(Shared::new(core, store, drain.watch(), followers)), handles)
 }
@@ -173,9 +173,7 @@ fn is_final(error: &ItemError) -> bool {
 fn start(config: &ControlConfig, document: Option<Document>, id: &str) -> Core {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Now { mono_ms: 0, unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX) };
-    let resources = config.gateway.as_ref().map(GatewaySection::resources);
-    let resources = resources.filter(|resources| !resources.is_empty());
-    Core::start(settings::routes(config), document, id, now).with_gateway(resources)
+    Core::start(settings::routes(config), document, id, now).with_gateway(follow::resources(config))
 }
 
 async fn follow_app_mesh(

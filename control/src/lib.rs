@@ -18,6 +18,7 @@ pub mod core;
 pub mod discovery;
 pub mod emf;
 pub mod export;
+pub mod follow;
 pub mod import;
 pub mod kit;
 pub mod metrics;

@@ -7,6 +7,7 @@
 use crate::api::Api;
 pub use crate::begin::{begin, status_reader};
 use crate::emf;
+use crate::follow;
 use crate::port::{DRAIN, accept};
 use crate::shared::Shared;
 use crate::state::file::StateError;
@@ -108,6 +109,9 @@ pub async fn run(options: &Options) -> Result<(), ServeError> {
     tokio::spawn(Arc::clone(&tokens).follow_files());
     if let Some(certificate) = &certificate {
         tokio::spawn(Arc::clone(certificate).follow_files());
+    }
+    if let Some(path) = options.config.clone() {
+        tokio::spawn(follow::follow_file(Arc::clone(&shared), path, config.clone()));
     }
     let stop = drain.clone();
     tokio::spawn(async move {

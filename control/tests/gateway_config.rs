@@ -18,7 +18,7 @@ use gateway_config::wire::{
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
-use support::{Answer, FakeGateway, Local, ROUTES, Target, config_text};
+use support::{Answer, FakeGateway, Local, ROUTES, Remote, Target, config_text};
 use tokio::time::Instant;
 
 const GATEWAY: &str = r#"
@@ -305,4 +305,36 @@ async fn people_and_the_state_have_the_same_configuration_as_the_gateways() {
     assert_eq!(json!(read.gateway.clusters), shown["clusters"]);
     let whole: Value = serde_json::from_str(&state).unwrap();
     assert_eq!(whole["gateway"]["version"], shown["version"]);
+}
+
+#[tokio::test]
+async fn a_changed_section_in_the_file_is_published_without_a_start_and_a_bad_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("control.yaml");
+    let put = |text: String| {
+        // Whole at once, as an editor or a deployment writes it.
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), &file).unwrap();
+    };
+    let with_port = |port: &str| text(folder.path(), &GATEWAY.replace("3002", port));
+    put(with_port("3002"));
+    let control = Remote::start(&file, &[]).await;
+    let gateway = FakeGateway::fresh("task-1");
+    let _running = gateway.run(&control.target, 5);
+    gateway.serves("svc1", &[("v1", 99), ("v2", 1)]).await;
+    let bare = Bare::new("task-1");
+    let has = bare.took(&bare.ask(&control.target, "clusters", 0).await);
+    put("routes: [".to_owned());
+    control.process.line("is not good; nothing was changed").await.unwrap();
+    put(with_port("3003").replace("v1: 99, v2: 1", "v1: 98, v2: 2"));
+    control.process.line("start control again to use it").await.unwrap();
+    put(with_port("3004"));
+    let news = has.ask(&control.target, "clusters", 30).await;
+    assert!(news.text.contains("3004") && !news.text.contains("3003"), "{}", news.text);
+    let old = Version::parse(&has.version).unwrap();
+    let new = Version::parse(news.json()["version_info"].as_str().unwrap()).unwrap();
+    assert!(new.epoch == old.epoch && new.seq > old.seq, "{old} {new}");
+    gateway.serves("svc1", &[("v1", 99), ("v2", 1)]).await;
+    let state = std::fs::read_to_string(folder.path().join("state.json")).unwrap();
+    assert!(state.contains("3004"), "written before it was published");
 }

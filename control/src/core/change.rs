@@ -8,6 +8,7 @@ use crate::settings::{RouteSettings, Routes};
 use crate::state::document::{ChangeKind, Document, HistoryEntry, Identity, RouteRecord, Weights};
 use crate::state::file::StateError;
 use gateway_config::diagnostic::did_you_mean;
+use gateway_config::discovered::GatewayResources;
 use gateway_config::weights::WeightError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub struct Planned {
     pub takes_lead: bool,
     /// Takes over a state that could not be read at the start.
     pub joins: bool,
+    /// Other listeners and clusters, or none any more.
+    pub config: Option<Option<Arc<GatewayResources>>>,
 }
 
 /// Why a change is refused.
@@ -240,7 +243,13 @@ impl Core {
                 extra: serde_json::Map::new(),
             });
         }
-        Ok(Planned { document: Arc::new(document), routes, only_lowers, takes_lead: adopts, joins: false })
+        Ok(Planned {
+            document: Arc::new(document),
+            routes,
+            only_lowers,
+            takes_lead: adopts,
+            ..Planned::default()
+        })
     }
 
     fn next_identity(&self, takes_lead: bool) -> Identity {

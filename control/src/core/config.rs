@@ -4,6 +4,7 @@
 //! is published. They get a new version with each start and each lead that is taken, never by a change of weights: a
 //! gateway then never has to go back, whatever it began from. Next: `../discovery/`.
 
+use super::change::{ChangeError, Planned};
 use super::fleet::{Client, Full, Refusal, Subject};
 use super::{Answer, Core, Now};
 use crate::state::document::{Document, GatewayRecord};
@@ -36,19 +37,41 @@ impl Core {
             return self.document.gateway.as_ref().map(|gateway| gateway.version.clone());
         }
         // Before anything else is known: below whatever comes at this epoch.
-        let epoch = self.max_seen_epoch.saturating_add(1);
-        Some(Version { epoch, seq: 0, control_id: self.document.control.id.clone() }.to_string())
+        let own = &self.document.control;
+        let epoch = own.epoch.max(self.max_seen_epoch).saturating_add(1);
+        Some(Version { epoch, seq: own.seq, control_id: own.id.clone() }.to_string())
+    }
+
+    /// Other listeners and clusters before any weights are known: there is nothing to write. False = there is, or they
+    /// are the same.
+    pub fn replace_config(&mut self, resources: Option<&GatewayResources>) -> bool {
+        if self.established || self.config.as_deref() == resources {
+            return false;
+        }
+        self.config = resources.cloned().map(Arc::new);
+        let document = Arc::make_mut(&mut self.document);
+        document.control.seq = document.control.seq.saturating_add(1);
+        true
+    }
+
+    /// Works out the next document for other listeners and clusters.
+    pub fn plan_config(&self, resources: Option<GatewayResources>) -> Result<Planned, ChangeError> {
+        if let Some(fence) = &self.fence {
+            return Err(ChangeError::Fenced(self.fence_text(fence)));
+        }
+        if self.config.as_deref() == resources.as_ref() {
+            return Err(ChangeError::Nothing);
+        }
+        let mut document = Document::clone(&self.document);
+        document.control.seq = document.control.seq.saturating_add(1);
+        let config = resources.map(Arc::new);
+        put(&mut document, config.as_deref());
+        Ok(Planned { document: Arc::new(document), config: Some(config), ..Planned::default() })
     }
 
     /// Puts listeners and clusters into a document that begins an epoch, under its version.
     pub(super) fn stamp(&self, document: &mut Document) {
-        let extra = document.gateway.take().map(|gateway| gateway.extra).unwrap_or_default();
-        let version = document.control.version().to_string();
-        document.gateway = self.config.as_ref().map(|resources| GatewayRecord {
-            version,
-            resources: GatewayResources::clone(resources),
-            extra,
-        });
+        put(document, self.config.as_deref());
     }
 
     /// Takes a request for listeners or clusters in.
@@ -83,4 +106,10 @@ impl Core {
         let nonce = self.fleet.note_sent(now.mono_ms, client, &version, news);
         (version, nonce)
     }
+}
+
+fn put(document: &mut Document, config: Option<&GatewayResources>) {
+    let extra = document.gateway.take().map(|gateway| gateway.extra).unwrap_or_default();
+    let version = document.control.version().to_string();
+    document.gateway = config.map(|resources| GatewayRecord { version, resources: resources.clone(), extra });
 }

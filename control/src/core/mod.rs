@@ -214,12 +214,16 @@ impl Core {
         self.document = Arc::clone(&planned.document);
         self.established = true;
         self.saved = saved;
+        if let Some(config) = &planned.config {
+            self.config.clone_from(config);
+        }
         if planned.joins {
             self.unread = None;
             self.look_at_all();
         } else {
             self.spoke = true;
-            self.sure = true;
+            // A file that was changed says nothing of who leads.
+            self.sure |= planned.config.is_none();
         }
         if planned.takes_lead {
             self.fence = None;

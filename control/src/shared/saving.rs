@@ -12,6 +12,7 @@ use crate::state::document::Document;
 use crate::state::file::StateError;
 use crate::state::item::{ItemError, ItemStore};
 use crate::state::revision::Known;
+use gateway_config::discovered::GatewayResources;
 use gateway_config::wire::Version;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,31 @@ impl Shared {
         };
         self.publish(&planned, change);
         Ok(planned)
+    }
+
+    /// Publishes other listeners and clusters, written first.
+    pub async fn reconfigure(&self, resources: Option<GatewayResources>) -> Result<(), ChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        if !self.with_core(|core| core.replace_config(resources.as_ref())) {
+            let planned = self.with_core(|core| core.plan_config(resources))?;
+            match self.write(&planned.document, WRITE_PATIENCE).await {
+                Ok(()) => self.with_core(|core| core.commit(&planned, true)),
+                Err(StateError::Item(ItemError::Overtaken { place, writer })) => {
+                    return Err(self.fence_by_state(&place, writer));
+                }
+                Err(error) => {
+                    if error.may_have_landed() {
+                        self.with_core(Core::note_unsaved);
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        self.version.send_modify(|version| *version += 1);
+        self.note_progress();
+        let version = self.with_core(|core| core.config_version()).unwrap_or_default();
+        tracing::info!(version, "other listeners and clusters are published");
+        Ok(())
     }
 
     /// What has to be known of the state before a change can be written.
