@@ -234,13 +234,8 @@ async fn a_route_that_is_new_in_the_configuration_begins_with_its_weights() {
     write(&path, &document(7));
     let routes = "routes:\n  svc1: {targets: [v1, v2], stable: v1}\n  svc2: {targets: [a, b], stable: a, weights: {b: 5}}\n";
     let control = Local::start(&config_text(&path, routes)).await;
-    let gateway = FakeGateway::new(
-        "g1",
-        "svc1",
-        &[("v1", 90), ("v2", 10)],
-        gateway_config::wire::WeightSource::Control,
-    )
-    .with_version("1.7-x");
+    let gateway = FakeGateway::new("g1", "svc1", &[("v1", 90), ("v2", 10)], WeightSource::Control)
+        .with_version("1.7-x");
     gateway.served.send_modify(|served| {
         let status =
             gateway_config::wire::RouteStatus { weights: weights(&[("a", 1)]), ..Default::default() };
