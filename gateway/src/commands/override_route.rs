@@ -91,7 +91,12 @@ pub fn run(args: &OverrideArgs, environment: &Environment) -> ExitCode {
     }
     let url = format!("{}{path}", admin.trim_end_matches('/'));
     let answer = match client::runtime() {
-        Ok(runtime) => runtime.block_on(client::ask(method, &url, &headers)),
+        Ok(runtime) => {
+            let answer = runtime.block_on(client::ask(method, &url, &headers));
+            // A name that is still being resolved must not hold up the end.
+            runtime.shutdown_background();
+            answer
+        }
         Err(error) => Err(error.to_string()),
     };
     ExitCode::from(conclude(&admin, answer))
