@@ -152,8 +152,11 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // buildah takes its child along.
-        let _ = self.child.kill();
+        // buildah does not take along what it started.
+        let mut script = Command::new("sh");
+        script.args(["-c", "kill -KILL \"$@\"", "sh"]);
+        let family = family(self.child.id());
+        let _ = shell::quiet(script.args(family.iter().map(|(pid, _)| pid.to_string())));
         let _ = self.child.wait();
     }
 }
@@ -172,31 +175,42 @@ pub fn until<T>(deadline: Duration, mut what: impl FnMut() -> Result<T>) -> Resu
 
 /// The process called `name` among the descendants of `ancestor`.
 fn below(ancestor: u32, name: &str) -> Option<u32> {
-    let processes: Vec<(u32, u32, String)> = std::fs::read_dir("/proc")
-        .ok()?
+    family(ancestor).into_iter().find(|(_, called)| called == name).map(|(pid, _)| pid)
+}
+
+/// A process and its descendants, parents first, with their names.
+fn family(ancestor: u32) -> Vec<(u32, String)> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let processes: Vec<(u32, u32, String)> = entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|pid| stat(pid).map(|(parent, name)| (pid, parent, name)))
         .collect();
-    let mut family = vec![ancestor];
+    let mut family: Vec<(u32, String)> = processes
+        .iter()
+        .filter(|(pid, ..)| *pid == ancestor)
+        .map(|(pid, _, name)| (*pid, name.clone()))
+        .collect();
     let mut next = 0;
-    while let Some(member) = family.get(next).copied() {
+    while let Some(member) = family.get(next).map(|(pid, _)| *pid) {
         next += 1;
-        for (pid, _, called) in processes.iter().filter(|(_, parent, _)| *parent == member) {
-            if called == name {
-                return Some(*pid);
-            }
-            family.push(*pid);
-        }
+        let children = processes.iter().filter(|(_, parent, _)| *parent == member);
+        family.extend(children.map(|(pid, _, name)| (*pid, name.clone())));
     }
-    None
+    family
 }
 
-/// Parent and name of a process (proc_pid_stat(5): `pid (name) state parent ...`; the name may hold anything).
+/// Parent and name of a process that has not ended (proc_pid_stat(5): `pid (name) state parent ...`; the name may hold
+/// anything).
 fn stat(pid: u32) -> Option<(u32, String)> {
     let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
     let (before, after) = text.rsplit_once(')')?;
     let name = before.split_once('(')?.1.to_owned();
-    Some((after.split_whitespace().nth(1)?.parse().ok()?, name))
+    let mut words = after.split_whitespace();
+    // Ended, and nobody has asked how.
+    if words.next()? == "Z" {
+        return None;
+    }
+    Some((words.next()?.parse().ok()?, name))
 }
 
 #[cfg(test)]
@@ -216,6 +230,25 @@ mod tests {
         drop(shell.stdin.take());
         shell.wait().unwrap();
         found.unwrap();
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_a_program_started() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sh -c 'cat; exit'; exit"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // Kept open, so that only a signal ends `cat`.
+        let _input = child.stdin.take();
+        let starter = child.id();
+        let found = until(Duration::from_secs(20), || below(starter, "cat").context("no cat"));
+        let cat = below(starter, "cat");
+        drop(Started { child, program: "cat".to_owned(), log: PathBuf::new() });
+        found.unwrap();
+        let gone = || {
+            let alive = cat.and_then(stat).is_some_and(|(_, name)| name == "cat");
+            if alive { bail!("cat is still there") } else { Ok(()) }
+        };
+        until(Duration::from_secs(20), gone).unwrap();
     }
 
     #[test]
