@@ -67,8 +67,10 @@ impl Account {
         environment.extend(standin::envs(&self.standin.url()));
         environment.insert("AWS_ENDPOINT_URL_DYNAMODB".to_owned(), self.dynamodb.url());
         let id = self.standin.add_task(&definition.family, "ap-south-1a");
-        environment
-            .insert("ECS_CONTAINER_METADATA_URI_V4".to_owned(), format!("{}/ecs/v4/{id}", self.standin.url()));
+        environment.insert(
+            "ECS_CONTAINER_METADATA_URI_V4".to_owned(),
+            format!("{}/ecs/v4/{id}", self.standin.url()),
+        );
         Task::start(&mut self.network, definition, address, (id, environment))
     }
 
@@ -82,7 +84,9 @@ impl Account {
     /// Takes a task out again.
     pub fn deregister(&mut self, namespace: &str, service: &str, task: &Task) {
         self.standin.deregister(namespace, service, &task.id);
-        self.change_name(namespace, service, |addresses| addresses.retain(|address| *address != task.address));
+        self.change_name(namespace, service, |addresses| {
+            addresses.retain(|address| *address != task.address)
+        });
     }
 
     fn change_name(&mut self, namespace: &str, service: &str, change: impl FnOnce(&mut Vec<IpAddr>)) {

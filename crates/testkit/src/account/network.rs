@@ -20,28 +20,23 @@ const INSIDE: &str = "WEIR_TESTKIT_INSIDE";
 
 /// Runs a test's body in namespaces of its own: the test program is started again there, for this one test.
 ///
-/// # Panics
+/// # Errors
 /// When the namespaces cannot be made (that takes root and util-linux), and when the test fails in there.
-pub fn inside<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+pub fn inside<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) -> Result<()> {
     if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(body()),
-            Err(error) => panic!("no runtime: {error}"),
-        }
-        return;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(body());
+        return Ok(());
     }
-    let program = std::env::current_exe().unwrap_or_default();
     let status = Command::new("unshare")
         .args(["--net", "--mount", "--"])
-        .arg(program)
+        .arg(std::env::current_exe()?)
         .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
-        .status();
-    match status {
-        Ok(status) => assert!(status.success(), "{test} failed inside its namespaces; its output is above"),
-        Err(error) => panic!("unshare: {error}; network namespaces take root and the package util-linux"),
-    }
+        .status()
+        .context("unshare: network namespaces take root and the package util-linux")?;
+    ensure!(status.success(), "{test} failed inside its namespaces; its output is above");
+    Ok(())
 }
 
 /// The bridge and what hangs on it.
@@ -71,7 +66,9 @@ impl Network {
         let path = resolv_conf.path().display().to_string();
         run("mount", &["--bind", &path, "/etc/resolv.conf"])?;
         ip("link set lo up")?;
-        ip("link add vpc type bridge")?;
+        // An address of its own: otherwise a bridge takes that of its lowest port, it changes with each new task, and
+        // everybody else has the old one in mind for a while.
+        ip("link add vpc address 02:77:00:00:00:01 type bridge")?;
         ip(&format!("addr add {GATEWAY}/16 dev vpc"))?;
         ip(&format!("addr add {RESOLVER}/16 dev vpc"))?;
         ip("link set vpc up")?;

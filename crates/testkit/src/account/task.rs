@@ -61,7 +61,11 @@ impl TaskDefinition {
             Ok(pairs.into_iter().map(|pair| (pair.name, pair.value)).collect())
         };
         let words = |pointer: &str| -> Vec<String> {
-            container.pointer(pointer).cloned().and_then(|v| serde_json::from_value(v).ok()).unwrap_or_default()
+            container
+                .pointer(pointer)
+                .cloned()
+                .and_then(|v| serde_json::from_value(v).ok())
+                .unwrap_or_default()
         };
         let check = words("/healthCheck/command");
         let stop = container.get("stopTimeout").and_then(Value::as_u64).unwrap_or(30);

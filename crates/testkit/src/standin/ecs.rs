@@ -20,9 +20,11 @@ impl Ecs {
     pub(super) fn add(&mut self, family: &str, zone: &str) -> String {
         let id = format!("{:032x}", 0xfeed_0000_u32 + u32::try_from(self.tasks.len()).unwrap_or_default());
         let mut task = self.task.clone();
-        task["TaskARN"] = json!(format!("arn:aws:ecs:eu-west-1:123456789012:task/demo/{id}"));
-        task["Family"] = json!(family);
-        task["AvailabilityZone"] = json!(zone);
+        let arn = format!("arn:aws:ecs:eu-west-1:123456789012:task/demo/{id}");
+        let own = [("TaskARN", arn.as_str()), ("Family", family), ("AvailabilityZone", zone)];
+        if let Some(task) = task.as_object_mut() {
+            task.extend(own.map(|(name, value)| (name.to_owned(), json!(value))));
+        }
         self.tasks.insert(id.clone(), task);
         id
     }
