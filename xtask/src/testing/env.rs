@@ -65,6 +65,9 @@ pub fn prepare(target: &Path) -> Result<()> {
     from_debian("curl", "--version", "curl").context(
         "curl could not be had: install it, one test runs the health check of the ECS task with it",
     )?;
+    from_debian("ip", "-V", "iproute2").context(
+        "ip could not be had: install iproute2, the tests of a whole account make network namespaces with it",
+    )?;
     let folder = folder(target);
     let stamp = folder.join("stamp");
     let wanted = format!("layout {LAYOUT}\n{}\n{}\n", PYTHON_PACKAGES.join("\n"), DEBIAN_PACKAGES.join("\n"));
