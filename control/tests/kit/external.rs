@@ -155,7 +155,8 @@ async fn the_script_makes_everything_once_and_the_two_commands_go_past_weir_and_
 
     // The values come from the stack, which is not there: by name instead, as the README says for such an account.
     let blocks = blocks(file(&kit, "README.md"));
-    let [_, past, back] = blocks.as_slice() else { panic!("{blocks:?}") };
+    let [_, past, back, settings] = blocks.as_slice() else { panic!("{blocks:?}") };
+    let weir = super::root().join("config/ecs/weir");
     let by_name = r#"
         group() { aws elbv2 describe-target-groups --names "$1" --query 'TargetGroups[0].TargetGroupArn' --output text; }
         ALB=$(aws elbv2 describe-load-balancers --query 'LoadBalancers[0].LoadBalancerArn' --output text)
@@ -164,6 +165,17 @@ async fn the_script_makes_everything_once_and_the_two_commands_go_past_weir_and_
     "#;
     for (block, wanted) in [(past, weights("0", "100")), (back, weights("100", "0"))] {
         run(account.command("sh").args(["-euc", &format!("{by_name}\n{block}")]));
+        assert_eq!(account.weights(), wanted);
+    }
+    // What the README writes down is what `weir bypass` goes by.
+    run(account.command("sh").current_dir(folder.path()).args(["-euc", &format!("{by_name}\n{settings}")]));
+    let bypass = |word: &str| {
+        let line = format!("set -a; . ./weir.env; set +a; sh {} bypass {word} --force", weir.display());
+        let line = line.replace("off --force", "off");
+        run(account.command("sh").current_dir(folder.path()).args(["-euc", &line]));
+    };
+    for (word, wanted) in [("on", weights("0", "100")), ("off", weights("100", "0"))] {
+        bypass(word);
         assert_eq!(account.weights(), wanted);
     }
 

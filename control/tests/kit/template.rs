@@ -2,6 +2,7 @@
 
 use super::{CHECK, file, json, kits, yaml};
 use gateway_config::control_config::{StateConfig, parse_control};
+use gateway_config::model::RouteTarget;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -272,6 +273,32 @@ fn the_load_balancer_knows_the_way_past_weir_and_sends_nothing_there() {
             let registered = name == "ControlService" || service.get("LoadBalancers").is_some();
             assert!(registered, "{name} has no target group");
         }
+    }
+}
+
+/// The smoke test of a release asks for a version by one header and learns by the other who answered.
+#[test]
+fn the_route_has_the_headers_that_a_release_asks_for() {
+    let script = std::fs::read_to_string(super::root().join("config/ecs/github/release.sh")).unwrap();
+    for kit in kits() {
+        let config = parse_control("control.yaml", file(&kit, "control.yaml").as_bytes()).unwrap();
+        let listeners = config.gateway.unwrap().listeners;
+        let route = &listeners[0].http_connection_manager.route_config.virtual_hosts[0].routes[0];
+        let RouteTarget::Weighted(weighted) = &route.action.target else { panic!("{route:?}") };
+        for (variable, header) in
+            [("OVERRIDE_HEADER", &weighted.override_header), ("TARGET_HEADER", &weighted.target_header)]
+        {
+            let header = header.as_ref().unwrap();
+            assert!(script.contains(&format!("{variable}=${{{variable}:-{header}}}")), "{variable}");
+        }
+    }
+}
+
+/// A certificate that comes later moves the one listener to 443 and puts the other on 80, in this order.
+#[test]
+fn two_listeners_never_want_one_port() {
+    for template in templates() {
+        assert_eq!(template["Resources"]["ToHttps"]["DependsOn"], "Listener");
     }
 }
 

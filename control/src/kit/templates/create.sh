@@ -46,13 +46,17 @@ say '3 names in Cloud Map'
 if [ -z "$namespace_id" ]; then
   operation=$(aws servicediscovery create-private-dns-namespace --name "$namespace" --vpc "$vpc" \
     --properties 'DnsProperties={SOA={TTL=10}}' --query OperationId --output text)
-  until [ -n "$namespace_id" ] && [ "$namespace_id" != None ]; do
-    sleep 2
-    namespace_id=$(aws servicediscovery list-namespaces --query "Namespaces[?Name=='$namespace'].Id | [0]" --output text)
-    case $(aws servicediscovery get-operation --operation-id "$operation" --query Operation.Status --output text) in
+  while :; do
+    status=$(aws servicediscovery get-operation --operation-id "$operation" --query Operation.Status --output text)
+    case $status in
+      SUCCESS) break ;;
       FAIL) say "the namespace was not made: operation $operation"; exit 1 ;;
     esac
+    sleep 2
   done
+  # By the operation, not by its name: another VPC may have a namespace of the same name.
+  namespace_id=$(aws servicediscovery get-operation --operation-id "$operation" \
+    --query Operation.Targets.NAMESPACE --output text)
 fi
 registry() {
   aws servicediscovery create-service --name "$1" --namespace-id "$namespace_id" \
