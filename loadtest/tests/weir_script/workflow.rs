@@ -169,6 +169,86 @@ fn an_operators_role_has_what_weir_calls_and_no_more() {
     assert_eq!(allowed, needed);
 }
 
+/// Every text of a JSON document.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(entries) => entries.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The kit's example, these roles and the workflow are one account: what one makes, the others name.
+#[test]
+fn the_roles_name_what_the_kit_makes() {
+    let example = "config/ecs/example";
+    let template = text(&format!("{example}/weir.yaml"));
+    let mut seen = BTreeSet::new();
+    for file in ["config/ecs/operator-role.json", "config/ecs/github/role.json"] {
+        let policy: Value = serde_json::from_str(&text(file)).unwrap();
+        for arn in texts(&policy).into_iter().filter(|text| text.starts_with("arn:")) {
+            let (head, name) = arn
+                .rsplit_once(":my-app")
+                .map_or_else(|| arn.split_once('/').unwrap_or((&arn, "")), |(head, _)| (head, ""));
+            let kind = head.rsplit(':').next().unwrap();
+            seen.insert(kind.to_owned());
+            let made = match kind {
+                "role" => {
+                    let role = name.strip_prefix("my-app-").unwrap();
+                    root().join(format!("{example}/iam/{role}.json")).is_file()
+                        && template.contains(&format!("RoleName: !Sub \"${{Prefix}}-{role}\""))
+                }
+                "service" if name == "my-app/*" => true,
+                "service" => {
+                    let service = name.strip_prefix("my-app/my-app-").unwrap();
+                    template.contains(&format!("Default: \"{service}\""))
+                }
+                "task-definition" => ["my-app-control:*", "my-app-*"].contains(&name),
+                "cluster" | "repository" => name == "my-app",
+                "task" => name == "my-app/*",
+                // The load balancer has a name of ours only because the template gives it one.
+                "listener" | "listener-rule" => {
+                    name == "app/my-app/*" && template.contains("Name: !Ref Prefix\n      Type: application")
+                }
+                "document" => name == "AWS-StartPortForwardingSession",
+                _ => arn.contains(":log-group:/ecs/my-app-control:"),
+            };
+            assert!(made, "{file}: {arn}");
+        }
+    }
+    assert!(seen.contains("role") && seen.contains("listener") && seen.contains("service"), "{seen:?}");
+    let services = workflow()["env"].clone();
+    for (setting, name) in
+        [("V1_SERVICE", "svc1-v1"), ("V2_SERVICE", "svc1-v2"), ("WEIR_CONTROL_SERVICE", "control")]
+    {
+        assert_eq!(services[setting], format!("my-app-{name}"));
+        assert!(template.contains(name));
+    }
+}
+
+#[test]
+fn one_account_and_one_region_stand_in_all_samples() {
+    let mut files = vec![root().join("config/ecs")];
+    let mut looked_at = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        looked_at += 1;
+        let is_account = |word: &&str| word.len() == 12 && word.bytes().all(|b| b.is_ascii_digit());
+        for account in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(is_account) {
+            assert_eq!(account, "123456789012", "{}", path.display());
+        }
+        for region in ["eu-west-", "us-east-", "us-west-", "eu-central-"] {
+            assert!(!text.contains(region), "{}: {region}", path.display());
+        }
+    }
+    assert!(looked_at > 20);
+}
+
 #[test]
 fn only_the_named_repository_and_branch_may_take_the_role() {
     let trust: Value = serde_json::from_str(&text("config/ecs/github/trust.json")).unwrap();
