@@ -213,6 +213,10 @@ fn command(place: &Place, words: &[String], environment: &BTreeMap<String, Strin
     let ours = bin(program).map_or_else(|_| OsString::from(program), std::path::PathBuf::into_os_string);
     let mut command = place.command(&ours);
     command.args(args).env_clear().envs(environment);
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // As in the image, our programs are on the path.
+    let mut path = OsString::from(bin("gateway")?.parent().context("no folder")?);
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    command.env("PATH", path);
     Ok(command)
 }

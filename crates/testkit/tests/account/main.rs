@@ -13,6 +13,7 @@
 )]
 
 mod bad_input;
+mod documents;
 mod migration;
 mod nights;
 mod world;
