@@ -11,7 +11,8 @@ usage() {
 Usage: release.sh plan       prints `weights` or `promote`: whether a new image is needed
        release.sh release    does what app.properties.json says
 
-With setLatestStable and setLatestStableOnce false: the weights of the file, nothing else.
+With setLatestStable and setLatestStableOnce false: the weights of the file, nothing else. When SMOKE_URL is set, a
+canary that does not answer there is not raised; lowering it is never held up.
 With one of them true: the canary becomes the stable build, then IMAGE becomes the canary, then the weights of the file.
 setLatestStableOnce is set to false in the file as soon as the canary is the stable build; committing it is the
 workflow's. A canary without a share of the traffic is not promoted: it was rolled back or never shown to anyone, so
@@ -28,10 +29,12 @@ Variables:
   V1, V2            its targets; v1, v2
   V1_SERVICE, V2_SERVICE        their ECS services; service1_name and service2_name of the file
   V1_CONTAINER, V2_CONTAINER    the container that gets the image; needed where a task definition has several
-  SMOKE_URL         an address behind the load balancer that must answer 200, such as https://shop.example/
+  SMOKE_URL         an address behind the load balancer that must answer 200, such as https://shop.example/; needed
+                    to promote
   SMOKE_REQUESTS    how many answers in a row must be right; 5
   OVERRIDE_HEADER   the route's override_header; x-canary
   TARGET_HEADER     the route's target_header; x-weir-target
+  POLL_SECONDS      between two questions to ECS; 15
 
 Exit codes: 0 everything was done; 1 stopped, and it says where and what state things are in; 2 the settings are wrong;
 when only the weights at the end failed: the exit code of weir.
@@ -156,7 +159,6 @@ check_promotion() {
     if [ -z "$V1_SERVICE" ] || [ -z "$V2_SERVICE" ]; then
         wrong "the ECS services are not known" "set V1_SERVICE and V2_SERVICE, or service1_name and service2_name in $PROPERTIES"
     fi
-    case $SMOKE_REQUESTS in '' | *[!0-9]* | 0*) wrong "SMOKE_REQUESTS is a number from 1, not '$SMOKE_REQUESTS'" ;; esac
 }
 
 # ---- control --------------------------------------------------------------------------------------------------------
@@ -195,6 +197,7 @@ set_weights() {
     else
         set -- --map "service1=$stable,service2=$canary"
     fi
+    [ -z "$force" ] || set -- "$@" "$force"
     "$WEIR" apply "$PROPERTIES" --route "$ROUTE" "$@" --reason "release: $PROPERTIES"
     code=$?
     [ "$code" = 0 ] && return 0
@@ -274,18 +277,25 @@ await_steady() {
     say "waiting for $1 to be steady"
     aws ecs wait services-stable --cluster "$WEIR_CLUSTER" --services "$1" ||
         stop "$1 did not become steady" "$after_failure"
-    call "asking for $1" ecs describe-services --cluster "$WEIR_CLUSTER" --services "$1" --query \
-        "[[services[0].deployments[?status=='PRIMARY']|[0].taskDefinition],[services[0].deployments[?status=='PRIMARY']|[0].rolloutState],[services[0].runningCount],[services[0].desiredCount]]"
-    {
-        IFS= read -r running_definition
-        IFS= read -r rollout
-        IFS= read -r running
-        IFS= read -r wanted
-    } <<ROWS
+    asked=0
+    while :; do
+        call "asking for $1" ecs describe-services --cluster "$WEIR_CLUSTER" --services "$1" --query \
+            "[[services[0].deployments[?status=='PRIMARY']|[0].taskDefinition],[services[0].deployments[?status=='PRIMARY']|[0].rolloutState],[services[0].runningCount],[services[0].desiredCount]]"
+        {
+            IFS= read -r running_definition
+            IFS= read -r rollout
+            IFS= read -r running
+            IFS= read -r wanted
+        } <<ROWS
 $answer
 ROWS
-    # ECS's circuit breaker goes back to the old task definition, and then the service is steady too.
-    [ "$running_definition" = "$2" ] || stop "$1 runs ${running_definition##*/}, not ${2##*/}: ECS went back to it" "$after_failure"
+        # ECS's circuit breaker goes back to the old task definition, and then the service is steady too.
+        [ "$running_definition" = "$2" ] || stop "$1 runs ${running_definition##*/}, not ${2##*/}: ECS went back to it" "$after_failure"
+        # The counts may be right a little before ECS says that the deployment is done.
+        asked=$((asked + 1))
+        { [ "$rollout" = IN_PROGRESS ] && [ "$asked" -lt 20 ]; } || break
+        sleep "$POLL_SECONDS"
+    done
     case $rollout in COMPLETED | None) ;; *) stop "the deployment of $1 is $rollout" "$after_failure" ;; esac
     if [ "$running" != "$wanted" ] || [ "$running" = 0 ]; then
         stop "$1 runs $running of $wanted tasks" "$after_failure"
@@ -373,12 +383,15 @@ promote_swap() {
         state="$service is scaled to $needed tasks, the weights are as before"
         await_steady "$service" "$definition"
     fi
+    # First the weight, then the name. After a failure between the two a second run goes on with the same canary; the
+    # other way round it would take the old build, which still has its weight, for the canary and promote that.
+    change "$canary to 100 %" set-weight "$ROUTE" "$canary=100"
+    state="$canary has 100 %, $stable is the stable target still; running this again goes on from here"
     change "$canary is now the stable target ($promoted_image)" stable "$ROUTE" "$canary" --build "$promoted_image"
     old=$stable
     stable=$canary
     canary=$old
-    state="$stable is the stable target, the weights are as before"
-    change "$canary to 0 %" set-weight "$ROUTE" "$canary=0"
+    state="$stable is the stable target with all requests"
 }
 
 promote() {
@@ -401,6 +414,24 @@ promote() {
     state=$failed_deploy
     deploy "$canary" "$IMAGE"
     smoke "$canary"
+    # Control does not raise a canary that was rolled back. This is another build in its place, and it answers.
+    if [ "$canary_weight" = 0 ] && [ "$image" != "$IMAGE" ]; then force=--force; fi
+}
+
+# A build whose smoke test failed has 0 % and stays where it is: a later push of weights must not raise it unseen.
+look_before_weights() {
+    wanted=$(pick "$properties" .traffic_weight_route2)
+    case $wanted in '' | 0) return 0 ;; esac
+    [ -n "$SMOKE_URL" ] || return 0
+    target=$V2
+    if [ "$MODE" = swap ]; then target=$canary; fi
+    if (smoke "$target"); then return 0; fi
+    [ "$MODE" = swap ] || read_route
+    now=$(pick "$route" ".routes[0].weights.$target")
+    if WANTED=$wanted NOW=${now:-0} awk 'BEGIN { exit !(ENVIRON["WANTED"] * 100 > ENVIRON["NOW"]) }'; then
+        stop "$target fails its smoke test and is not raised to $wanted" "lower its weight, or release a build that answers"
+    fi
+    say "$target fails its smoke test; its weight does not rise, so the weights are set"
 }
 
 interrupted() {
@@ -422,6 +453,9 @@ SMOKE_URL=${SMOKE_URL:-}
 SMOKE_REQUESTS=${SMOKE_REQUESTS:-5}
 OVERRIDE_HEADER=${OVERRIDE_HEADER:-x-canary}
 TARGET_HEADER=${TARGET_HEADER:-x-weir-target}
+POLL_SECONDS=${POLL_SECONDS:-15}
+# --force for the last change of the weights, or nothing.
+force=
 WEIR_CLUSTER=${WEIR_CLUSTER:-}
 WEIR=${WEIR:-$(dirname "$0")/../weir}
 export AWS_PAGER=''
@@ -430,6 +464,8 @@ export AWS_PAGER=''
 trap interrupted INT TERM HUP
 
 case $MODE in copy | swap) ;; *) wrong "MODE is copy or swap, not $MODE" ;; esac
+case $SMOKE_REQUESTS in '' | *[!0-9]* | 0*) wrong "SMOKE_REQUESTS is a number from 1, not '$SMOKE_REQUESTS'" ;; esac
+case $POLL_SECONDS in '' | *[!0-9]*) wrong "POLL_SECONDS is a number, not '$POLL_SECONDS'" ;; esac
 case ${1:-} in
 plan)
     read_properties
@@ -439,8 +475,9 @@ release)
     read_properties
     if [ "$plan" = promote ]; then
         promote
-    elif [ "$MODE" = swap ]; then
-        read_route
+    else
+        [ "$MODE" = copy ] || read_route
+        look_before_weights
     fi
     set_weights
     say "done"

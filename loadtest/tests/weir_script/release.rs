@@ -64,7 +64,7 @@ fn site(text: &str) -> Fake {
     let mut fake = Fake::new(&["aws", "curl", "weir"]);
     let weir = fake.path("bin/weir").display().to_string();
     fake.set("WEIR", &weir).set("WEIR_CLUSTER", "shop").set("IMAGE", NEW);
-    fake.set("SMOKE_URL", "https://shop.example/").set("SMOKE_REQUESTS", "1");
+    fake.set("SMOKE_URL", "https://shop.example/").set("SMOKE_REQUESTS", "1").set("POLL_SECONDS", "0");
     fake.file("app.properties.json", text);
     for change in ["apply", "set-weight", "stable"] {
         fake.answers(&format!("weir-{change}"), "done\n");
@@ -182,17 +182,109 @@ fn the_plan_is_read_from_the_two_flags() {
 
 #[test]
 fn weights_alone_are_one_command_and_no_deployment() {
-    let fake = site(&properties(false, false));
+    let mut fake = site(&properties(false, false));
+    fake.set("SMOKE_URL", "");
     release(&fake).code(0);
     assert_eq!(deeds(&fake), ["weir apply app.properties.json --route svc1 --map service1=v1,service2=v2"]);
     assert_eq!(fake.calls().len(), 1);
+}
+
+/// What a release left behind with 0 % because it did not answer.
+#[test]
+fn weights_do_not_raise_a_canary_that_does_not_answer_but_lower_it() {
+    let apply = |stable, canary| {
+        format!("weir apply app.properties.json --route svc1 --map service1={stable},service2={canary}")
+    };
+    for (mode, stable, canary) in [("copy", "v1", "v2"), ("swap", "v2", "v1")] {
+        for (now, is_set) in [(0, false), (2999, false), (3000, true), (5000, true)] {
+            let mut fake = site(&properties(false, false));
+            fake.set("MODE", mode).answers("weir-get", &route(stable, canary, now));
+            fake.answers("curl", &answer_of(canary, 503));
+            let ended = release(&fake);
+            let smoke = format!("smoke x-canary: {canary}");
+            if is_set {
+                ended.code(0);
+                assert_eq!(deeds(&fake), [smoke, apply(stable, canary)], "{mode} {now}");
+            } else {
+                ended.code(1).says(&format!("{canary} fails its smoke test and is not raised to 30"));
+                assert_eq!(deeds(&fake), [smoke], "{mode} {now}");
+            }
+        }
+        let mut fake = site(&properties(false, false));
+        fake.set("MODE", mode).answers("weir-get", &route(stable, canary, 0));
+        fake.answers("curl", &answer_of(canary, 200));
+        release(&fake).code(0);
+        assert_eq!(deeds(&fake), [format!("smoke x-canary: {canary}"), apply(stable, canary)]);
+        // Nothing to look at when it is to have nothing.
+        let mut fake = site(&properties(false, false).replace(": 30", ": 0").replace(": 70", ": 100"));
+        fake.set("MODE", mode).answers("weir-get", &route(stable, canary, 3000));
+        release(&fake).code(0);
+        assert_eq!(deeds(&fake), [apply(stable, canary)]);
+    }
+}
+
+/// Control refuses to raise a canary that was rolled back; a new build in its place is another canary.
+#[test]
+fn a_new_build_after_a_rollback_gets_its_weight() {
+    let promote = |image: &str| {
+        let fake = site(&properties(false, true));
+        fake.answers("weir-get", &route("v1", "v2", 0));
+        services(&fake, "aws-ecs-describe-services", "v2:4", 1);
+        steady(&fake, "aws-ecs-describe-services.3", if image == NEW { "v2:4" } else { "v2:5" });
+        definition(&fake, 1, image);
+        definition(&fake, 2, image);
+        template(&fake, 3, "v2", NEW);
+        fake.answers("aws-ecs-register-task-definition", "v2:5\n").answers("curl", &answer_of("v2", 200));
+        release(&fake).code(0);
+        deeds(&fake).pop().unwrap()
+    };
+    assert!(promote("repo/app:broken").ends_with("--force"));
+    // The build that was rolled back stays down until a person says otherwise.
+    assert!(!promote(NEW).contains("--force"));
+}
+
+#[test]
+fn a_deployment_that_is_nearly_done_is_awaited() {
+    let fake = copy();
+    fake.answers("aws-ecs-describe-services.4", "v1:9\nIN_PROGRESS\n2\n2\n");
+    steady(&fake, "aws-ecs-describe-services.5", "v1:9");
+    services(&fake, "aws-ecs-describe-services.6", "v2:4", 1);
+    steady(&fake, "aws-ecs-describe-services.7", "v2:5");
+    release(&fake).code(0);
+}
+
+/// Each step of a swap that fails, and then the same run again: the old build never becomes the stable one.
+#[test]
+fn a_swap_that_stopped_half_way_is_finished_by_a_second_run() {
+    for (fault, stable, canary, weight) in
+        [("weir-set-weight", "v1", "v2", 3000), ("weir-stable", "v1", "v2", 10_000)]
+    {
+        let fake = swap();
+        fake.ends(fault, 1);
+        release(&fake).code(1);
+        let again = swap();
+        again.answers("weir-get", &route(stable, canary, weight));
+        release(&again).code(0);
+        assert!(deeds(&again).contains(&"weir stable svc1 v2 --build repo/app:canary".to_owned()), "{fault}");
+    }
+    // Between the change of the stable target and the new build.
+    let mut fake = site(&properties(false, true));
+    fake.set("MODE", "swap").answers("weir-get", &route("v2", "v1", 0));
+    services(&fake, "aws-ecs-describe-services", "v1:8", 2);
+    steady(&fake, "aws-ecs-describe-services.3", "v1:9");
+    definition(&fake, 1, OLD);
+    definition(&fake, 2, OLD);
+    template(&fake, 3, "v1", NEW);
+    fake.answers("aws-ecs-register-task-definition", "v1:9\n").answers("curl", &answer_of("v1", 200));
+    release(&fake).code(0).says("it is not promoted");
+    assert!(deeds(&fake).iter().all(|deed| !deed.starts_with("weir stable")));
 }
 
 #[test]
 fn in_swap_the_second_weight_is_the_canarys_whoever_it_is() {
     for (stable, canary) in [("v1", "v2"), ("v2", "v1")] {
         let mut fake = site(&properties(false, false));
-        fake.set("MODE", "swap").answers("weir-get", &route(stable, canary, 0));
+        fake.set("MODE", "swap").set("SMOKE_URL", "").answers("weir-get", &route(stable, canary, 0));
         release(&fake).code(0);
         assert_eq!(
             deeds(&fake),
@@ -237,8 +329,8 @@ fn swap_makes_the_canary_stable_with_as_many_tasks_and_the_other_service_the_can
             "smoke x-canary: v2",
             "update svc1-v2 2",
             "wait svc1-v2",
+            "weir set-weight svc1 v2=100",
             "weir stable svc1 v2 --build repo/app:canary",
-            "weir set-weight svc1 v1=0",
             "register v1 repo/app:new",
             "update svc1-v1 v1:9",
             "wait svc1-v1",
@@ -389,7 +481,8 @@ fn a_failing_swap_leaves_no_share_on_what_was_not_tested() {
     let fake = swap();
     fake.ends("weir-stable", 3);
     release(&fake).code(1).says("weir ended with 3");
-    assert!(!deeds(&fake).contains(&"weir set-weight svc1 v1=0".to_owned()));
+    assert_eq!(deeds(&fake).last().unwrap(), "weir stable svc1 v2 --build repo/app:canary");
+    assert_eq!(deeds(&fake)[3], "weir set-weight svc1 v2=100", "{:?}", deeds(&fake));
 }
 
 /// After a rollback, or after a release that stopped half way.
@@ -440,8 +533,8 @@ fn the_exit_code_of_the_last_weights_is_weirs() {
     for (code, state) in
         [(3, "not every gateway serves them"), (1, "nothing was changed"), (69, "nothing was changed")]
     {
-        let fake = site(&properties(false, false));
-        fake.ends("weir-apply", code);
+        let mut fake = site(&properties(false, false));
+        fake.set("SMOKE_URL", "").ends("weir-apply", code);
         release(&fake).code(code).says(&format!("weir ended with {code}")).says(state);
     }
 }
@@ -536,7 +629,10 @@ fn a_service_that_is_off_or_unknown_is_not_deployed_to() {
 fn release_and_weir_fit_together() {
     let mut fake = site(&properties(false, false));
     let weir = root().join("config/ecs/weir").display().to_string();
-    fake.set("WEIR", &weir).set("WEIR_POLL_SECONDS", "0").set("WEIR_NAMESPACE", "shop.local");
+    fake.set("SMOKE_URL", "")
+        .set("WEIR", &weir)
+        .set("WEIR_POLL_SECONDS", "0")
+        .set("WEIR_NAMESPACE", "shop.local");
     fake.answers(
         "aws-ecs-describe-services",
         "ACTIVE\ncontrol:7\nFARGATE\n{\"awsvpcConfiguration\":{}}\nnull\n",
@@ -554,25 +650,63 @@ fn release_and_weir_fit_together() {
     assert_eq!(command[6..10], ["--route", "svc1", "--map", "service1=v1,service2=v2"]);
 }
 
-/// The commit goes back on top of what others pushed meanwhile.
+const COMMIT: &str = "config/ecs/github/commit.sh";
+
 #[test]
-fn the_commit_of_the_flag_is_pushed_also_when_someone_else_pushed() {
-    const COMMIT: &str = "config/ecs/github/commit.sh";
+fn a_file_that_is_as_it_was_is_not_committed() {
     let fake = Fake::new(&["git"]);
     fake.answers("git-diff", "");
     fake.run(COMMIT, &[]).code(0).says("is as it was");
     assert_eq!(fake.calls().len(), 1);
+}
 
+#[test]
+fn a_flag_that_cannot_be_pushed_is_told_and_never_forced() {
     let fake = Fake::new(&["git"]);
-    fake.ends("git-diff", 1).ends("git-push.1", 1);
-    for call in ["config", "commit", "push", "pull"] {
+    fake.ends("git-diff", 1).ends("git-push", 1);
+    for call in ["config", "commit", "fetch", "reset"] {
         fake.answers(&format!("git-{call}"), "");
     }
-    fake.run(COMMIT, &[]).code(0);
-    let words: Vec<String> = fake.calls().iter().map(|call| call[1].clone()).collect();
-    assert_eq!(words, ["diff", "config", "config", "commit", "push", "pull", "push"]);
-    assert!(!fake.calls().iter().flatten().any(|word| word.contains("force")));
-
-    fake.ends("git-push", 1);
+    fake.file("app.properties.json", &properties(true, false));
     fake.run(COMMIT, &[]).code(1).says("set it to false by hand");
+    assert!(!fake.calls().iter().flatten().any(|word| word.contains("force")));
+    assert_eq!(fake.calls_of(&["git", "push"]).len(), 5);
+}
+
+fn git(folder: &std::path::Path, args: &[&str]) {
+    let mut command = std::process::Command::new("git");
+    command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]).args(args);
+    let output = command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Someone pushed weights while the release ran: the lines beside the flag. Both changes stay.
+#[test]
+fn the_commit_of_the_flag_goes_on_top_of_what_someone_else_pushed() {
+    let old = properties(true, false);
+    for (theirs, wanted) in [
+        (old.replace(": 30", ": 5"), properties(false, false).replace(": 30", ": 5")),
+        (properties(false, false), properties(false, false)),
+    ] {
+        let fake = Fake::new(&[]);
+        let (work, other, store) = (fake.path("work"), fake.path("other"), fake.path("store.git"));
+        git(&fake.path("."), &["init", "--quiet", "--bare", "store.git"]);
+        let clone = |name: &str| git(&fake.path("."), &["clone", "--quiet", store.to_str().unwrap(), name]);
+        clone("other");
+        std::fs::write(other.join("app.properties.json"), &old).unwrap();
+        git(&other, &["add", "."]);
+        git(&other, &["commit", "--quiet", "-m", "one"]);
+        git(&other, &["push", "--quiet", "origin", "HEAD:main"]);
+        std::fs::remove_dir(&work).unwrap();
+        // As shallow as the workflow's.
+        let address = format!("file://{}", store.display());
+        git(&fake.path("."), &["clone", "--quiet", "--depth", "1", "--branch", "main", &address, "work"]);
+        std::fs::write(work.join("app.properties.json"), properties(false, false)).unwrap();
+        std::fs::write(other.join("app.properties.json"), theirs).unwrap();
+        git(&other, &["commit", "--quiet", "-am", "two"]);
+        git(&other, &["push", "--quiet", "origin", "HEAD:main"]);
+        fake.run(COMMIT, &[]).code(0);
+        git(&other, &["pull", "--quiet", "origin", "main"]);
+        assert_eq!(std::fs::read_to_string(other.join("app.properties.json")).unwrap(), wanted);
+    }
 }

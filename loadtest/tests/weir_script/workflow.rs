@@ -62,7 +62,14 @@ fn every_action_is_pinned_to_a_major_version() {
 /// What is decided is decided in the scripts, which are tested.
 #[test]
 fn every_run_is_a_script_or_docker() {
-    let known = ["sh weir/github/", "IMAGE=", "docker ", "plan=$(sh weir/github/", "echo \"plan="];
+    let known = [
+        "sh weir/github/",
+        "IMAGE=",
+        "docker ",
+        "plan=$(sh weir/github/",
+        "echo \"plan=",
+        "echo \"commit=$(git",
+    ];
     for run in runs() {
         for line in run.lines() {
             assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
@@ -76,6 +83,14 @@ fn every_run_is_a_script_or_docker() {
     for script in ["release.sh plan", "release.sh release", "commit.sh"] {
         assert!(all.contains(&format!("weir/github/{script}")), "{script}");
     }
+}
+
+/// A run that waited was started by an older commit, in which the flag is true still.
+#[test]
+fn a_run_takes_the_branch_as_it_is_and_builds_that() {
+    let checkout = steps().into_iter().find(|step| step["uses"].to_string().contains("checkout")).unwrap();
+    assert_eq!(checkout["with"]["ref"], "${{ github.ref }}");
+    assert!(runs().iter().all(|run| !run.contains("GITHUB_SHA")));
 }
 
 #[test]
