@@ -324,15 +324,85 @@ fn what_would_send_requests_elsewhere_is_an_error_unless_a_partial_import_is_ask
         assert_eq!(config(&partial).routes.len(), 1);
         assert!(said(&partial).contains(words));
     }
-    // Where nobody else would take the requests, it is only left out.
+    // Where nobody else would take the requests, nobody would answer them.
     let alone = small(
         &[("Match: {Prefix: /}", "Match: {Prefix: /only}")],
         &second.replace("MATCH", "{Prefix: /z, Method: GET}"),
     );
-    config(&alone);
-    assert!(said(&alone).contains(
-        "left out: t.yml:33: R2: method GET: Weir cannot match that; its requests are answered 404"
-    ));
+    refused(
+        &alone,
+        &["t.yml:33: R2: method GET: Weir cannot match that, and its requests would be answered 404"],
+    );
+    let pseudo = "{Prefix: /, Headers: [{Name: ':authority', Match: {Exact: a}}]}";
+    refused(&small(&[], &second.replace("MATCH", pseudo)), &["pseudo-header `:authority`"]);
+}
+
+#[test]
+fn a_gateway_of_which_nothing_is_left_says_so_and_one_empty_listener_is_left_out() {
+    let listener = "Listeners: [{PortMapping: {Port: 9080, Protocol: http}}";
+    let two = format!("{listener}, {{PortMapping: {{Port: 8080, Protocol: http}}}}");
+    let by_port =
+        ("Spec: {HttpRoute: {Match: {Prefix: /p}", "Spec: {HttpRoute: {Match: {Prefix: /p, Port: 8080}");
+    let imported = small(&[(listener, &two), by_port], "");
+    let listeners = config(&imported).gateway.unwrap().listeners;
+    assert_eq!(listeners.iter().map(|listener| listener.address.port()).collect::<Vec<_>>(), [8080]);
+    assert!(said(&imported).contains("the listener on 9080: no route is left for it"), "{}", said(&imported));
+    let template = SMALL.replace("Match: {Prefix: /p}", "Match: {Prefix: /p, Method: GET}");
+    let options = Options { allow_partial: true, ..Options::default() };
+    refused(&import(&[text("t.yml", &template)], &options), &["no route is left that Weir can serve"]);
+}
+
+#[test]
+fn names_that_weir_does_not_take_are_changed_and_stay_apart() {
+    let more = "  N2:\n    Type: AWS::AppMesh::VirtualNode\n    Properties:\n      MeshName: m\n      VirtualNodeName: 'n-1'\n      Spec: {Listeners: [{PortMapping: {Port: 3000, Protocol: http}}], ServiceDiscovery: {DNS: {Hostname: n2.local}}}\n";
+    let imported = small(
+        &[
+            ("RouteName: all", "RouteName: 'all of it'"),
+            ("VirtualNodeName: n\n", "VirtualNodeName: 'n#1'\n"),
+            (
+                "{VirtualNode: n, Weight: 1}",
+                "{VirtualNode: 'n#1', Weight: 3}, {VirtualNode: 'n-1', Weight: 1}",
+            ),
+        ],
+        more,
+    );
+    let config = config(&imported);
+    let weights = config.routes["all-of-it"].weights.clone().unwrap();
+    assert_eq!(
+        weights.into_iter().collect::<Vec<_>>(),
+        [
+            ("cds_egress_m_n-1_http_3000".to_owned(), 7_500),
+            ("cds_egress_m_n-1_http_3000-2".to_owned(), 2_500)
+        ]
+    );
+    for words in
+        ["route `all of it`: it is called `all-of-it` here", "cluster `cds_egress_m_n#1_http_3000`: it"]
+    {
+        assert!(said(&imported).contains(words), "{}", said(&imported));
+    }
+}
+
+/// Terraform's state has 0 where no port and no priority was given.
+#[test]
+fn a_zero_of_terraforms_state_is_no_port_and_no_priority() {
+    let nulls = String::from_utf8(file("terraform.json").text).unwrap();
+    let zeros =
+        nulls.replace("\"port\": null", "\"port\": 0").replace("\"priority\": null", "\"priority\": 0");
+    assert_ne!(nulls, zeros);
+    let given = |text: &str| config(&import(&[self::text("terraform.json", text)], &Options::default()));
+    assert_eq!(given(&nulls), given(&zeros));
+    // A second route with a priority of its own comes before the one without.
+    let route = |name: &str, priority: u32, prefix: &str| {
+        format!(
+            r#"{{"address": "{name}", "mode": "managed", "type": "aws_appmesh_route", "values": {{"name": "{name}", "mesh_name": "books", "virtual_router_name": "shop", "spec": [{{"priority": {priority}, "http_route": [{{"match": [{{"prefix": "{prefix}", "port": 0}}], "action": [{{"weighted_target": [{{"virtual_node": "shop-v1", "weight": 1, "port": 0}}]}}], "retry_policy": [], "timeout": []}}]}}]}}}},"#
+        )
+    };
+    let mark = "{\"address\": \"module.shop.aws_appmesh_virtual_router.this\"";
+    let second = zeros.replace(mark, &format!("{}{mark}", route("first", 5, "/")));
+    let config = given(&second);
+    let gateway = config.gateway.unwrap();
+    let routes = &gateway.listeners[0].http_connection_manager.route_config.virtual_hosts[0].routes;
+    assert_eq!(routes[0].name, "first");
 }
 
 #[test]

@@ -132,6 +132,9 @@ const LISTS: &[(&str, &str)] = &[
     ("query_parameter", "queryParameters"),
 ];
 
+/// Numbers that Terraform's state has as 0 where none was given; its provider never sends a 0 of these.
+const ZERO_IS_NONE: [&str; 2] = ["port", "priority"];
+
 /// One value of Terraform as the API has it: a block that may stand once is a list of one, absence is null or empty.
 fn block(name: &str, value: &Value) -> Value {
     match value {
@@ -152,6 +155,7 @@ fn block(name: &str, value: &Value) -> Value {
             Value::Object(map.iter().map(member).filter(|(_, value)| !value.is_null()).collect())
         }
         Value::String(text) if text.is_empty() => Value::Null,
+        Value::Number(number) if number.as_u64() == Some(0) && ZERO_IS_NONE.contains(&name) => Value::Null,
         scalar => scalar.clone(),
     }
 }

@@ -198,9 +198,9 @@ pub(super) fn report_holes(items: &[Item], chains: &[Chain], notes: &mut Notes) 
                 format!("{what}: Weir cannot match that, and its requests would go to `{other}`"),
             ),
             (Hole::Foreign(what), None) => notes.add(
-                Remark::LeftOut,
+                Remark::Wrong,
                 place,
-                format!("{what}: Weir cannot match that; its requests are answered 404"),
+                format!("{what}: Weir cannot match that, and its requests would be answered 404"),
             ),
             (Hole::NotFound(service), Some(other)) => notes.add(
                 Remark::Wrong,

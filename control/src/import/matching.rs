@@ -51,6 +51,11 @@ fn path(fields: &Fields<'_>, foreign: &mut Vec<String>) -> PathRule {
 
 fn header(fields: &Fields<'_>, foreign: &mut Vec<String>) -> Option<HeaderRule> {
     let name = fields.get("name").needed()?;
+    if name.starts_with(':') {
+        fields.done();
+        foreign.push(format!("pseudo-header `{name}`"));
+        return None;
+    }
     let invert = fields.get("invert").flag().unwrap_or_default();
     let value = fields.get("match");
     let rule = if let Some(text) = value.get("exact").text() {

@@ -15,6 +15,7 @@ mod fields;
 mod intrinsic;
 mod matching;
 mod model;
+mod naming;
 mod notes;
 mod plan;
 mod spec;

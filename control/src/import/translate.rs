@@ -8,6 +8,7 @@ use super::model::{
     HostRule, Match, Model, NodeDiscovery, PathRule, Provider, Retry, Route, Target, VirtualGateway,
     VirtualNode,
 };
+use super::naming::fit;
 use super::notes::{Kind as Remark, Notes, Place};
 use super::plan::{Cluster, Host, Listener, Managed, Plan, RouteEntry};
 use gateway_config::scalar;
@@ -32,7 +33,7 @@ pub(super) fn plan(model: &Model, wanted: Option<&str>, all: &Place, notes: &mut
     }
     let mut work = Work { model, gateway, notes, clusters: Vec::new(), routes: BTreeMap::new() };
     let chains = work.named(chains);
-    let listeners = gateway.listeners.iter().map(|port| work.listener(port.port, &chains)).collect();
+    let listeners = work.listeners(&chains)?;
     for port in gateway.listeners.iter().filter(|port| port.protocol != "http") {
         let text = format!(
             "the listener on {} was for {}: Weir's takes HTTP/1.1 and HTTP/2 alike",
@@ -183,9 +184,16 @@ impl Work<'_> {
     fn named(&mut self, mut chains: Vec<Chain>) -> Vec<Chain> {
         let mut seen: BTreeMap<String, (String, Place)> = BTreeMap::new();
         for leg in chains.iter_mut().flat_map(|chain| &mut chain.legs) {
+            let name = fit(&leg.name);
+            if name != leg.name {
+                let text =
+                    format!("route `{}`: it is called `{name}` here, to be a name for commands", leg.name);
+                self.notes.note(&leg.place, text);
+                leg.name = name;
+            }
             match seen.get(&leg.name) {
                 Some((router, place)) if (router, place) != (&leg.router, &leg.place) => {
-                    let name = format!("{}.{}", leg.router, leg.name);
+                    let name = fit(&format!("{}.{}", leg.router, leg.name));
                     let text = format!("a second route `{}`: it is called `{name}` here", leg.name);
                     self.notes.note(&leg.place, text);
                     leg.name = name;
@@ -197,6 +205,24 @@ impl Work<'_> {
             }
         }
         chains
+    }
+
+    /// Those with something to serve; none is an error.
+    fn listeners(&mut self, chains: &[Chain]) -> Option<Vec<Listener>> {
+        let gateway = self.gateway;
+        let all: Vec<Listener> =
+            gateway.listeners.iter().map(|port| self.listener(port.port, chains)).collect();
+        let (listeners, empty): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|listener| !listener.hosts.is_empty());
+        if listeners.is_empty() {
+            self.notes.error(&gateway.place, "no route is left that Weir can serve: see what was left out");
+            return None;
+        }
+        for Listener { port, .. } in empty {
+            let text = format!("the listener on {port}: no route is left for it, it would answer 404 to all");
+            self.notes.add(Remark::LeftOut, &gateway.place, text);
+        }
+        Some(listeners)
     }
 
     fn listener(&mut self, port: u16, chains: &[Chain]) -> Listener {
@@ -268,12 +294,20 @@ impl Work<'_> {
             return None;
         };
         let (port, protocol) = self.port(node, target)?;
-        let name = node
+        let given = node
             .cluster
             .clone()
             .unwrap_or_else(|| format!("cds_egress_{}_{}_{protocol}_{port}", node.mesh, node.name));
-        if self.clusters.iter().any(|cluster| cluster.name == name) {
-            return Some(name);
+        let mut name = fit(&given);
+        while let Some(known) = self.clusters.iter().find(|cluster| cluster.name == name) {
+            if known.node == node.name && known.port == port {
+                return Some(name);
+            }
+            name.push_str("-2");
+        }
+        if name != given {
+            let text = format!("cluster `{given}`: it is called `{name}` here, to be a name for commands");
+            self.notes.note(&node.place, text);
         }
         if node.discovery == NodeDiscovery::None {
             let text = "it has no service discovery: where its endpoints are is not known";
