@@ -148,6 +148,21 @@ fn every_failure_is_shown_by_a_test() {
     }
 }
 
+/// Who is woken by an alert finds the same four things in each section.
+#[test]
+fn every_bad_state_of_the_runbook_says_what_to_see_to_do_and_never_to_do() {
+    let text = read("docs/runbook.md");
+    let (states, _) = text.split_once("\n# By hand\n").unwrap();
+    let sections: Vec<&str> = states.split("\n## ").skip(1).collect();
+    assert!(sections.len() > 20, "{}", sections.len());
+    for section in sections {
+        let name = section.lines().next().unwrap();
+        for part in ["**Customers see**", "**Look.**", "**Do", "**Never**"] {
+            assert!(section.contains(part), "{name} has no {part}");
+        }
+    }
+}
+
 /// Words of a line as a shell sees them, without redirections, pipes and comments.
 fn words(line: &str) -> Vec<String> {
     let (mut found, mut word, mut quote) = (Vec::new(), None::<String>, None);
