@@ -133,7 +133,28 @@ fn a_log_of_many_pages_is_printed_in_order() {
     let calls = fake.calls_of(&["aws", "logs", "get-log-events"]);
     assert!(!calls[0].contains(&"--next-token".to_owned()));
     let tokens: Vec<&str> = calls[1..].iter().map(|call| flag(call, "--next-token")).collect();
-    assert_eq!(tokens, ["f/1", "f/2", "f/3"]);
+    assert_eq!(tokens, ["f/1", "f/2", "f/3", "f/3"]);
+}
+
+/// The first lines may be there while the last are under way.
+#[test]
+fn lines_that_arrive_after_others_are_not_lost() {
+    let fake = account();
+    fake.answers("aws-logs-get-log-events.1", "f/1\n{\n");
+    fake.answers("aws-logs-get-log-events.2", "f/1\n");
+    fake.answers("aws-logs-get-log-events.3", "f/2\n}\n");
+    fake.answers("aws-logs-get-log-events", "f/2\n");
+    assert_eq!(weir(&fake, &["get", "--json"]).code(0).out, "{\n}\n");
+}
+
+/// A task's log is both outputs in one.
+#[test]
+fn what_is_exported_has_no_notes_in_it() {
+    let fake = account();
+    fake.answers("aws-logs-get-log-events", "f/1\n")
+        .answers("aws-logs-get-log-events.1", "f/1\nnote: cluster `v1`: DNS\nnode:\n  id: weir-export\n");
+    let ended = weir(&fake, &["export", "envoy"]);
+    assert_eq!(ended.code(0).says("note: cluster `v1`: DNS").out, "node:\n  id: weir-export\n");
 }
 
 #[test]
