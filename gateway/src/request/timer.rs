@@ -27,6 +27,8 @@ pub enum Expired {
 pub struct Timer {
     sleep: Pin<Box<Sleep>>,
     whole: Option<Instant>,
+    /// The request is still coming in.
+    incoming: bool,
     /// The limit over the whole answer, while the request is still coming in.
     waiting: Option<Duration>,
     /// The end of this try's time.
@@ -50,6 +52,7 @@ impl Timer {
         Self {
             sleep: Box::pin(tokio::time::sleep_until(now + NEVER)),
             whole: None,
+            incoming: false,
             waiting: None,
             one_try: None,
             try_waiting: None,
@@ -62,6 +65,7 @@ impl Timer {
     pub fn start(&mut self, whole: Option<Duration>, idle: Option<Duration>) {
         let now = Instant::now();
         self.whole = whole.map(|limit| now + limit);
+        self.incoming = false;
         self.waiting = None;
         self.end_try();
         self.idle = idle;
@@ -73,11 +77,13 @@ impl Timer {
     /// the end of the request to the end of the answer, so that a long upload is not cut).
     pub fn start_request(&mut self, answer: Option<Duration>, idle: Option<Duration>) {
         self.start(None, idle);
+        self.incoming = true;
         self.waiting = answer;
     }
 
     /// The request has been taken whole: the time of the answer begins. Later calls change nothing.
     pub fn request_complete(&mut self) {
+        self.incoming = false;
         let (whole, one_try) = (self.waiting.take(), self.try_waiting.take());
         if whole.is_none() && one_try.is_none() {
             return;
@@ -91,7 +97,7 @@ impl Timer {
     /// A try begins: its time runs from now on, or from the end of the request.
     pub fn start_try(&mut self, limit: Option<Duration>) {
         let Some(limit) = limit else { return };
-        if self.waiting.is_some() {
+        if self.incoming {
             self.try_waiting = Some(limit);
         } else {
             self.one_try = Some(Instant::now() + limit);
@@ -171,6 +177,24 @@ mod tests {
         timer.request_complete();
         assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Expired::Whole);
         assert_eq!(start.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_without_a_limit_over_the_whole_has_its_time_after_the_request_too() {
+        let mut timer = Timer::new();
+        timer.start_request(None, Some(Duration::from_secs(300)));
+        timer.start_try(Some(Duration::from_secs(2)));
+        tokio::time::advance(Duration::from_secs(100)).await;
+        let start = Instant::now();
+        timer.request_complete();
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Expired::Try);
+        assert_eq!(start.elapsed().as_secs(), 2);
+        timer.end_try();
+        let start = Instant::now();
+        timer.start_try(Some(Duration::from_secs(3)));
+        timer.request_complete();
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Expired::Try);
+        assert_eq!(start.elapsed().as_secs(), 3);
     }
 
     #[tokio::test(start_paused = true)]
