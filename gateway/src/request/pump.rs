@@ -191,8 +191,13 @@ impl Pump {
             }
             let data = read.get(step.data.clone()).unwrap_or_default();
             self.note(data);
-            self.send(cx, data, sink)?;
+            let sent = self.send(cx, data, sink);
             read = read.get(step.consumed..).unwrap_or_default();
+            if let Err(failure) = sent {
+                // The request may go elsewhere; what follows it is the client's next one all the same.
+                leftover.extend_from_slice(read);
+                return Err(failure);
+            }
         }
         // The beginning of a pipelined request, or of a chunk line that is not whole.
         leftover.extend_from_slice(read);
