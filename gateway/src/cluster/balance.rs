@@ -39,25 +39,28 @@ impl Tried {
     }
 }
 
-/// Picks an endpoint: healthy and untried, else unhealthy and untried, else none.
+/// Picks an endpoint: healthy and untried, else unhealthy and untried, else none. Of the healthy ones those in `avoid`
+/// come last: they accept connections, and what they answered was no good.
 /// `position` is this worker's round robin position for the cluster.
 pub fn pick<'a>(
     cluster: &'a Cluster,
-    tried: &Tried,
+    (tried, avoid): (&Tried, &Tried),
     position: &mut usize,
     rng: &mut impl Rng,
 ) -> Option<&'a Arc<Endpoint>> {
     let endpoints = &cluster.endpoints;
     let healthy = |e: &Endpoint| e.healthy() && !tried.has(e.id);
     let untried = |e: &Endpoint| !tried.has(e.id);
-    match cluster.config.lb_policy {
-        LbPolicy::RoundRobin => {
-            next_from(endpoints, position, healthy).or_else(|| next_from(endpoints, position, untried))
-        }
-        LbPolicy::LeastRequest => {
-            least_of_two(endpoints, healthy, rng).or_else(|| least_of_two(endpoints, untried, rng))
-        }
+    let mut any = |fits: &dyn Fn(&Endpoint) -> bool| match cluster.config.lb_policy {
+        LbPolicy::RoundRobin => next_from(endpoints, position, fits),
+        LbPolicy::LeastRequest => least_of_two(endpoints, fits, rng),
+    };
+    if avoid.count() > 0
+        && let Some(other) = any(&|e| healthy(e) && !avoid.has(e.id))
+    {
+        return Some(other);
     }
+    any(&healthy).or_else(|| any(&untried))
 }
 
 fn next_from<'a>(

@@ -128,9 +128,9 @@ pub async fn run(
             }
             continue 'targets;
         }
-        let mut tried = preferring_others(record, here);
+        let mut tried = Tried::default();
         let mut fresh_only = false;
-        while let Some(endpoint) = pick_endpoint(here, &tried, &worker) {
+        while let Some(endpoint) = pick_endpoint(here, (&tried, &record.avoid), &worker) {
             let endpoint = Arc::clone(endpoint);
             record.enter_endpoint(&endpoint);
             let watched = (&mut *client, &mut *timer);
@@ -172,18 +172,16 @@ pub async fn run(
     Err(failure)
 }
 
-/// What earlier tries met counts as tried, unless there is nothing else.
-fn preferring_others(record: &Record, cluster: &Cluster) -> Tried {
-    let others = cluster.endpoints.iter().any(|endpoint| !record.avoid.has(endpoint.id));
-    if others { record.avoid } else { Tried::default() }
-}
-
-fn pick_endpoint<'a>(cluster: &'a Cluster, tried: &Tried, worker: &Worker) -> Option<&'a Arc<Endpoint>> {
+fn pick_endpoint<'a>(
+    cluster: &'a Cluster,
+    (tried, avoid): (&Tried, &Tried),
+    worker: &Worker,
+) -> Option<&'a Arc<Endpoint>> {
     if tried.count() >= balance::MAX_TRIES {
         return None;
     }
     let key = Arc::as_ptr(&cluster.shared).cast::<()>();
-    worker.with_position(key, |at| worker.with_rng(|rng| balance::pick(cluster, tried, at, rng)))
+    worker.with_position(key, |at| worker.with_rng(|rng| balance::pick(cluster, (tried, avoid), at, rng)))
 }
 
 /// Another target of the same split that can answer. Only a health-aware split goes beyond the drawn target, and an

@@ -4,7 +4,7 @@
 //! once, however it ends. It must never decide anything. Next: `headers.rs`.
 
 use crate::access_log::Entry;
-use crate::cluster::balance::Tried;
+use crate::cluster::balance::{MAX_TRIES, Tried};
 use crate::cluster::{Cluster, Endpoint};
 use crate::error::{Failure, Reset};
 use crate::response_flags::ResponseFlags;
@@ -62,7 +62,7 @@ pub struct Record {
     retried: bool,
     /// The route allows another try after this one: a kept body stays kept.
     pub may_repeat: bool,
-    /// Endpoints whose answers were not passed on; they are taken again when there is no other.
+    /// Endpoints whose answers were not passed on, or that gave none; they are taken again when there is no other.
     pub avoid: Tried,
     /// The client did not take what was there when the time was over.
     pub client_stalled: bool,
@@ -236,6 +236,22 @@ impl Record {
         self.count_in_cluster(stat);
     }
 
+    /// The next try prefers other endpoints than the present one.
+    pub fn avoid_endpoint(&mut self) {
+        if let Some(endpoint) = &self.endpoint {
+            self.avoid.add(endpoint.id);
+        }
+        if self.avoid.count() >= MAX_TRIES {
+            self.avoid = Tried::default();
+        }
+    }
+
+    /// The cluster has as many retries in flight as it may have.
+    pub fn retry_overflow(&mut self) {
+        self.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
+        self.count_in_cluster(ClusterStat::UpstreamRqRetryOverflow);
+    }
+
     /// No try is left.
     pub fn retries_exhausted(&mut self) {
         self.flags.insert(ResponseFlags::RETRY_LIMIT_EXCEEDED);
@@ -271,6 +287,11 @@ impl Record {
             Failure::Malformed(_) | Failure::MalformedBody => self.count(HttpStat::DownstreamCxProtocolError),
             _ => {}
         }
+        self.count_failure(failure);
+    }
+
+    /// Counts a failure in the cluster that it is with now, whether it reaches the client or is repeated.
+    pub fn count_failure(&self, failure: Failure) {
         let stat = match failure {
             Failure::RouteTimeout => ClusterStat::UpstreamRqTimeout,
             Failure::PerTryTimeout => ClusterStat::UpstreamRqPerTryTimeout,

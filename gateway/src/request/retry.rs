@@ -8,9 +8,7 @@ use super::attempt::{self, Answer, Downstream};
 use super::record::Record;
 use super::timer::Timer;
 use crate::cluster::Cluster;
-use crate::cluster::balance::{MAX_TRIES, Tried};
 use crate::error::{Failure, Reset};
-use crate::stats::names::ClusterStat;
 use crate::worker::Worker;
 use gateway_config::model::{RetryOn, RetryPolicy};
 use http1::ResponseHead;
@@ -69,34 +67,38 @@ fn judge(
     client: &impl Downstream,
     outcome: Result<Answer, Failure>,
 ) -> Judged {
-    let Some(policy) = policy.filter(|policy| client.repeatable() && covers(policy, &outcome)) else {
+    let Some(policy) = policy.filter(|policy| covers(policy, &outcome)) else {
         return Judged::Break(outcome);
     };
+    // The last try keeps no body, so this is asked first.
     if !record.may_repeat {
         return Judged::Break(exhausted(record, outcome, policy.num_retries));
     }
+    if !client.repeatable() {
+        return Judged::Break(outcome);
+    }
     let Some(slot) = Slot::take(record) else {
-        record.count_in_cluster(ClusterStat::UpstreamRqRetryOverflow);
+        record.retry_overflow();
         return Judged::Break(outcome);
     };
-    note(record, outcome);
+    note(record, &outcome);
+    // The connection of a discarded answer is closed with it: what is left of the body would have to be read first.
     Judged::Continue(slot)
 }
 
 /// What was not sent on is counted apart, and the next try prefers another endpoint (Envoy: `previous_hosts`).
-fn note(record: &mut Record, outcome: Result<Answer, Failure>) {
-    if let Ok(answer) = &outcome {
-        if answer.head.status >= 500 {
-            record.attempt_failed();
+fn note(record: &mut Record, outcome: &Result<Answer, Failure>) {
+    match outcome {
+        Ok(answer) => {
+            if answer.head.status >= 500 {
+                record.attempt_failed();
+            }
+            record.discarded(answer.head.status);
         }
-        record.avoid.add(answer.connection.endpoint.id);
-        if record.avoid.count() >= MAX_TRIES {
-            record.avoid = Tried::default();
-        }
-        record.discarded(answer.head.status);
+        Err(failure) => record.count_failure(*failure),
     }
+    record.avoid_endpoint();
     record.retry();
-    // The connection of a discarded answer is closed with it: what is left of the body would have to be read first.
 }
 
 /// The last try was no good either: its answer is passed on as it is, a failure says that it was the last.

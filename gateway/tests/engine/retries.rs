@@ -124,6 +124,7 @@ async fn retries_in_flight_are_limited_by_the_cluster() {
     gateway.until_stat("cluster.v1.upstream_rq_total", 2).await;
     assert_eq!(gateway.get("/").await.status, 503, "the one retry is taken");
     assert_eq!(gateway.stat("cluster.v1.upstream_rq_retry_overflow").await, 1);
+    assert_eq!(gateway.logged().await["response_flags"], "UO");
     gate.open();
     assert_eq!(waits.response("GET").await.unwrap().text(), "second try");
 }
@@ -158,4 +159,48 @@ async fn a_retry_stays_with_the_version_and_counts_against_it() {
         page.lines().find(errors).filter(|line| line.ends_with(" 1")).map(drop)
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_last_answer_to_a_request_with_a_body_has_its_flag_too() {
+    let v1 = Upstream::start("v1").unwrap();
+    v1.set_reply(Reply::status(503));
+    let gateway = start(&[&v1], "retry_on: 5xx, num_retries: 2", "").await;
+    let mut client = gateway.client().await;
+    let answer = client.request("POST", "/", &[], b"body").await.unwrap();
+    assert_eq!((answer.status, v1.seen().requests), (503, 3));
+    assert_eq!(gateway.logged().await["response_flags"], "URX");
+    assert_eq!(gateway.stat("cluster.v1.upstream_rq_retry_limit_exceeded").await, 1);
+}
+
+#[tokio::test]
+async fn failures_that_are_repeated_are_counted_each() {
+    let v1 = Upstream::start("v1").unwrap();
+    v1.push(Reply::hang());
+    v1.push(Reply::close());
+    let gateway = start(&[&v1], "retry_on: 5xx, num_retries: 2, per_try_timeout: 0.2s", "").await;
+    assert_eq!((gateway.get("/").await.status, v1.seen().requests), (200, 3));
+    gateway.until_stat("cluster.v1.upstream_rq_per_try_timeout", 1).await;
+    gateway.until_stat("cluster.v1.upstream_rq_rx_reset", 1).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_answer_was_not_passed_on_is_asked_again_when_the_others_refuse() {
+    let (busy, mut gone) = (Upstream::start("busy").unwrap(), Upstream::start("gone").unwrap());
+    gone.stop();
+    busy.push(Reply::status(503));
+    let gateway = start(&[&busy, &gone], "retry_on: 5xx", "").await;
+    assert_eq!((gateway.get("/").await.status, busy.seen().requests), (200, 2));
+}
+
+#[tokio::test]
+async fn an_endpoint_that_failed_is_not_asked_again_before_the_others() {
+    let (bad, good) = (Upstream::start("bad").unwrap(), Upstream::start("good").unwrap());
+    bad.set_reply(Reply::close());
+    let gateway = start(&[&bad, &good], "retry_on: 5xx", "lb_policy: LEAST_REQUEST").await;
+    for _ in 0..40 {
+        assert_eq!(gateway.get("/").await.status, 200);
+    }
+    assert!(bad.seen().requests >= 1);
+    assert_eq!(good.seen().requests, 40);
 }

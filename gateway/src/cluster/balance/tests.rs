@@ -35,7 +35,10 @@ fn cluster(lb_policy: LbPolicy, endpoints: usize) -> Cluster {
 fn picks(cluster: &Cluster, tried: &Tried, count: usize) -> Vec<u64> {
     let mut rng = SmallRng::seed_from_u64(7);
     let mut position = 0;
-    (0..count).filter_map(|_| pick(cluster, tried, &mut position, &mut rng)).map(|e| e.id).collect()
+    (0..count)
+        .filter_map(|_| pick(cluster, (tried, &Tried::default()), &mut position, &mut rng))
+        .map(|e| e.id)
+        .collect()
 }
 
 fn suspect(cluster: &Cluster, id: u64) {
@@ -118,7 +121,7 @@ proptest! {
         let mut tried = Tried::default();
         tried_ids.iter().for_each(|id| tried.add(*id));
         let mut position = position;
-        let picked = pick(&cluster, &tried, &mut position, &mut SmallRng::seed_from_u64(seed));
+        let picked = pick(&cluster, (&tried, &Tried::default()), &mut position, &mut SmallRng::seed_from_u64(seed));
         let untried: Vec<_> = cluster.endpoints.iter().filter(|e| !tried.has(e.id)).collect();
         match picked {
             None => prop_assert!(untried.is_empty()),
@@ -127,5 +130,26 @@ proptest! {
                 prop_assert!(picked.healthy() || untried.iter().all(|e| !e.healthy()));
             }
         }
+    }
+}
+
+#[test]
+fn an_endpoint_to_avoid_comes_after_the_other_healthy_ones_and_before_the_unhealthy() {
+    for policy in [LbPolicy::RoundRobin, LbPolicy::LeastRequest] {
+        let cluster = cluster(policy, 2);
+        let [avoided, other] = &cluster.endpoints[..] else { panic!("two endpoints") };
+        let mut avoid = Tried::default();
+        avoid.add(avoided.id);
+        let (mut position, mut rng) = (0, SmallRng::seed_from_u64(7));
+        let mut picked =
+            |tried: &Tried| pick(&cluster, (tried, &avoid), &mut position, &mut rng).map(|e| e.id);
+        for _ in 0..20 {
+            assert_eq!(picked(&Tried::default()), Some(other.id), "{policy:?}");
+        }
+        let mut tried = Tried::default();
+        tried.add(other.id);
+        assert_eq!(picked(&tried), Some(avoided.id), "{policy:?}");
+        other.suspect.store(true, Relaxed);
+        assert_eq!(picked(&Tried::default()), Some(avoided.id), "{policy:?}");
     }
 }
