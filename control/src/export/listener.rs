@@ -250,10 +250,6 @@ fn header(matcher: &HeaderMatcher) -> Value {
     let mut out = Map::from_iter([("name".to_owned(), json!(name)), (kind.to_owned(), condition)]);
     if *invert {
         out.insert("invert_match".to_owned(), json!(true));
-        // Weir's inverted condition holds without the header, Envoy's only if it takes that for an empty one.
-        if kind == "string_match" {
-            out.insert("treat_missing_header_as_empty".to_owned(), json!(true));
-        }
     }
     Value::Object(out)
 }

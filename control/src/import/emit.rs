@@ -217,10 +217,7 @@ fn header(rule: &HeaderRule) -> String {
     match (rule.invert, &rule.value) {
         (false, _) => format!("{{name: {name}, {value}}}"),
         (true, ValueRule::Present) => format!("{{name: {name}, present_match: false}}"),
-        // Envoy's inverted condition holds only where the header is there, Weir's also where it is not.
-        (true, _) => {
-            format!("{{name: {name}, {value}, invert_match: true}}, {{name: {name}, present_match: true}}")
-        }
+        (true, _) => format!("{{name: {name}, {value}, invert_match: true}}"),
     }
 }
 

@@ -88,7 +88,11 @@ impl Route {
     }
 }
 
+/// As Envoy 1.40: an inverted condition on a value needs the header all the same, an inverted presence is absence.
 fn header_applies(matcher: &HeaderMatcher, fields: &Fields) -> bool {
+    if matcher.matches != ValueMatch::Present && !fields.contains(&matcher.name) {
+        return false;
+    }
     let any = fields.get_all(&matcher.name).any(|value| match &matcher.matches {
         ValueMatch::Present => true,
         ValueMatch::Exact(text) => value == text.as_bytes(),
@@ -210,7 +214,21 @@ mod tests {
     }
 
     #[test]
-    fn an_inverted_matcher_applies_when_no_line_matches() {
+    fn an_inverted_condition_on_a_value_needs_the_header_as_in_envoy() {
+        let other =
+            HeaderMatcher { name: "x-v".into(), matches: ValueMatch::Exact("2".into()), invert: true };
+        let mut hosts = VirtualHosts::default();
+        hosts.add(&["*".to_owned()], vec![route(PathMatch::Prefix("/".into()), vec![other], 1)]);
+        let mut fields = Fields::default();
+        assert!(hosts.find("a", "/", &fields).is_none(), "an absent header has no other value");
+        fields.push("x-v", b"3");
+        assert!(hosts.find("a", "/", &fields).is_some());
+        fields.push("x-v", b"2");
+        assert!(hosts.find("a", "/", &fields).is_none());
+    }
+
+    #[test]
+    fn an_inverted_presence_is_absence() {
         let mut hosts = VirtualHosts::default();
         let not = HeaderMatcher { name: "x-v".into(), matches: ValueMatch::Present, invert: true };
         hosts.add(&["*".to_owned()], vec![route(PathMatch::Prefix("/".into()), vec![not], 1)]);
