@@ -37,6 +37,10 @@ pub(super) fn next(event: &Event, stable: Option<&str>) -> Vec<String> {
     };
     match (event.kind, &event.route, &event.gateway) {
         (EventKind::WeightsChanged, Some(route), _) => vec![get, format!("control rollback {route}")],
+        // A rollback would send everything to where nobody answers.
+        (EventKind::EndpointsEmpty, ..) if stable.is_some_and(|stable| is_about(event, stable)) => {
+            vec![get, "gateway --mode doctor".to_owned()]
+        }
         (EventKind::EndpointsEmpty, Some(route), _) => vec![format!("control rollback {route}"), get],
         (EventKind::GatewayBehind, route, _) => {
             let route = route.as_deref().unwrap_or("ROUTE");
@@ -49,6 +53,11 @@ pub(super) fn next(event: &Event, stable: Option<&str>) -> Vec<String> {
         }
         _ => vec![get],
     }
+}
+
+/// Whether a target is the subject of the event's sentence (`core/watch.rs` begins it with the target).
+fn is_about(event: &Event, target: &str) -> bool {
+    event.text.strip_prefix(target).is_some_and(|rest| rest.starts_with(" of "))
 }
 
 /// So that good and bad are told apart before they are read.
@@ -101,6 +110,18 @@ mod tests {
         let text = said["text"].as_str().unwrap();
         assert!(text.contains("v2 &lt;10&gt; %") && text.contains("`control rollback svc1`"), "{text}");
         assert_eq!(said.as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nobody_is_told_to_send_everything_to_a_stable_target_without_endpoints() {
+        let empty = |target: &str| Event {
+            text: format!(
+                "{target} of svc1 has a share of the traffic, and no gateway has a usable endpoint of it"
+            ),
+            ..event(EventKind::EndpointsEmpty)
+        };
+        assert!(next(&empty("v2"), Some("v1"))[0].starts_with("control rollback svc1"));
+        assert_eq!(next(&empty("v1"), Some("v1")), ["control get svc1", "gateway --mode doctor"]);
     }
 
     #[test]

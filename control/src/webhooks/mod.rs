@@ -18,7 +18,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::rustls::ClientConfig;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -110,8 +113,12 @@ impl Task {
                 () = drain.draining() => break,
             }
         }
-        while let Ok(event) = events.try_recv() {
-            self.hear(event);
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.hear(event),
+                Err(TryRecvError::Lagged(missed)) => self.count(result::MISSED, missed),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
         }
         let last_words = async {
             loop {

@@ -78,6 +78,12 @@ pub(super) async fn deliver(url: &str, tls: Option<Arc<ClientConfig>>, body: Vec
 async fn one_try(url: &str, tls: Option<Arc<ClientConfig>>, body: Bytes) -> Result<(), Failed> {
     let uri: Uri = url.parse().map_err(|_| lasting("its URL is not well formed"))?;
     let authority = uri.authority().ok_or_else(|| lasting("its URL has no host"))?;
+    if authority.as_str().contains('@') {
+        // It would travel in the Host header, where every proxy logs it.
+        let why = "its URL has a user or a password in front of the host, which is not sent: use one whose path holds \
+                   the secret";
+        return Err(lasting(why));
+    }
     let secure = uri.scheme_str() == Some("https");
     let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -36,6 +36,12 @@ impl Queue {
             // What begins again after its end is news.
             self.told.retain(|(_, route, gateway, _), _| *route != event.route || *gateway != event.gateway);
         }
+        if event.kind == EventKind::WeightsChanged {
+            // There and back and there again: the last word must be the one that is true.
+            self.told.retain(|(kind, route, _, text), _| {
+                *kind != event.kind || *route != event.route || *text == event.text
+            });
+        }
         let same = (event.kind, event.route.clone(), event.gateway.clone(), event.text.clone());
         if self.told.contains_key(&same) {
             return Pushed::Repeated;
@@ -79,6 +85,23 @@ mod tests {
         assert_eq!(queue.push(event(EventKind::GatewayGone, "new"), now), Pushed::DroppedOldest);
         assert_eq!(queue.next().unwrap().gateway.unwrap(), "1");
         assert_eq!(queue.waiting.len(), CAPACITY - 1);
+    }
+
+    #[test]
+    fn weights_that_come_back_within_a_minute_are_told_because_the_last_word_must_be_true() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let change = |text: &str, route: &str| Event {
+            kind: EventKind::WeightsChanged,
+            route: Some(route.to_owned()),
+            gateway: None,
+            text: text.to_owned(),
+            at: String::new(),
+        };
+        for text in ["1 % -> 10 %", "10 % -> 0 %", "0 % -> 1 %", "1 % -> 10 %"] {
+            assert_eq!(queue.push(change(text, "svc1"), now), Pushed::Waits, "{text}");
+        }
+        assert_eq!(queue.push(change("x", "svc2"), now), Pushed::Waits);
+        assert_eq!(queue.push(change("1 % -> 10 %", "svc1"), now), Pushed::Repeated);
     }
 
     #[test]

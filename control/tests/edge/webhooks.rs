@@ -293,3 +293,28 @@ async fn a_webhook_that_hangs_does_not_hold_up_a_change() {
     let (_, body) = hears.recv().await.unwrap();
     assert_eq!(body["event"], "weights_changed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_events_are_told_at_the_end_although_older_ones_were_missed() {
+    let (address, mut hears) = listener([]).await;
+    let told = tell(&format!("http://{address}/"), WebhookFormat::Json, &[EventKind::WeightsChanged]);
+    for number in 0..10 {
+        told.events.send(changed(number)).unwrap();
+    }
+    told.drain.start(Duration::from_secs(5));
+    for number in 6..10 {
+        let (_, body) = hears.recv().await.unwrap();
+        assert_eq!(body["text"], format!("svc1: change {number}"));
+    }
+    assert_eq!(told.counted("missed"), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_url_with_a_password_in_front_of_its_host_is_refused_and_not_shown() {
+    let (address, mut hears) = listener([]).await;
+    let url = format!("http://user:hunter2@{address}/");
+    let told = tell(&url, WebhookFormat::Json, &[EventKind::WeightsChanged]);
+    told.events.send(changed(1)).unwrap();
+    told.until("failed", 1).await;
+    assert!(hears.try_recv().is_err(), "nothing was sent");
+}
