@@ -231,6 +231,9 @@ impl Derived {
             }
             if traffic.reporting > 0 {
                 self.endpoints.with_label_values(&labels).set(i64::from(traffic.endpoints_healthy));
+            } else {
+                // What was true when the last gateway reported is no number of now. Not there already: the same.
+                let _ = self.endpoints.remove_label_values(&labels);
             }
         }
     }
