@@ -21,8 +21,23 @@ pub const PERIOD: Duration = Duration::from_secs(60);
 pub struct Emf {
     namespace: String,
     /// By gateway; what it had counted at the last line.
-    told: BTreeMap<String, BTreeMap<Key, Totals>>,
+    told: BTreeMap<String, Told>,
+    /// Unix milliseconds: when what is counted now began.
+    begun_ms: Option<i64>,
 }
+
+#[derive(Clone, Debug, Default)]
+struct Told {
+    totals: BTreeMap<Key, Totals>,
+    /// Lines since it was last among the gateways.
+    away: u32,
+}
+
+/// A gateway that was forgotten may come back, with all that it has counted. For so many lines, a day, it is known what
+/// of that was told.
+const REMEMBERED: u32 = 1_440;
+/// Gateways away that are remembered.
+const MAX_AWAY: usize = 1_000;
 
 /// Prints the lines of each minute until control ends, then those of the minute that has begun.
 pub async fn run(shared: Arc<Shared>, namespace: String) {
@@ -65,7 +80,7 @@ fn print(lines: &[String]) {
 impl Emf {
     /// Nothing was told yet.
     pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned(), told: BTreeMap::new() }
+        Self { namespace: namespace.to_owned(), told: BTreeMap::new(), begun_ms: None }
     }
 
     /// One line per route and version for the time since the last call.
@@ -88,31 +103,49 @@ impl Emf {
                 gateway.counters.add_to(key, &mut total);
                 totals.insert(key.clone(), total);
             }
-            let before = self.told.get(id);
+            let before = self.told.remove(id);
             // A process that is older than this control has counts that another control has told.
-            let younger = gateway.counters.uptime_ms() <= now.mono_ms;
+            let younger = gateway.reported_ms.is_some_and(|at| gateway.counters.uptime_ms() <= at);
             if before.is_some() || younger {
                 for key in &keys {
-                    let last = before.and_then(|before| before.get(key));
+                    let last = before.as_ref().and_then(|before| before.totals.get(key));
                     let news = totals.get(key).map(|total| since(total, last)).unwrap_or_default();
                     add(minute.entry(key).or_default(), &news);
                 }
             }
-            // A gateway that has not reported yet has told nothing that could be compared with.
+            // A gateway that has not reported yet has told nothing that could be compared with, except what it had told
+            // before it was forgotten.
             if gateway.reported_ms.is_some() {
-                told.insert(id.clone(), totals);
+                told.insert(id.clone(), Told { totals, away: 0 });
+            } else if let Some(before) = before {
+                told.insert(id.clone(), before);
             }
         }
-        self.told = told;
+        self.remember_away(&mut told);
+        let begun = self.begun_ms.replace(now.unix_ms).unwrap_or(now.unix_ms);
         let line = |key: &Key| {
             let counted = minute.get(key).cloned().unwrap_or_default();
-            self.line(now, core, key, &counted)
+            self.line((now, begun), core, key, &counted)
         };
         keys.iter().map(line).collect()
     }
 
+    fn remember_away(&mut self, told: &mut BTreeMap<String, Told>) {
+        let away = std::mem::take(&mut self.told).into_iter();
+        let away = away.map(|(id, before)| (id, Told { away: before.away + 1, ..before }));
+        told.extend(away.filter(|(_, before)| before.away <= REMEMBERED).take(MAX_AWAY));
+        self.told = std::mem::take(told);
+    }
+
+    /// The line stands in the minute in which its counts began: CloudWatch would take it for the next one.
     /// Embedded metric format specification: the root node, `_aws` and its MetricDirective.
-    fn line(&self, now: Now, core: &Core, (route, target): &Key, counted: &Totals) -> String {
+    fn line(
+        &self,
+        (now, begun_ms): (Now, i64),
+        core: &Core,
+        (route, target): &Key,
+        counted: &Totals,
+    ) -> String {
         let asks = |gateway: &crate::core::gateway::Gateway| {
             gateway.asks_for(route) && gateway.is_connected(now.mono_ms)
         };
@@ -136,7 +169,7 @@ impl Emf {
         let directive =
             json!({"Namespace": self.namespace, "Dimensions": [["Route", "Version"]], "Metrics": metrics});
         let mut line = Map::new();
-        line.insert("_aws".to_owned(), json!({"Timestamp": now.unix_ms, "CloudWatchMetrics": [directive]}));
+        line.insert("_aws".to_owned(), json!({"Timestamp": begun_ms, "CloudWatchMetrics": [directive]}));
         line.insert("Route".to_owned(), json!(route));
         line.insert("Version".to_owned(), json!(target));
         line.extend(values.into_iter().map(|(name, _, value)| (name.to_owned(), value)));

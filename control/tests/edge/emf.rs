@@ -133,3 +133,68 @@ async fn whole_lines_are_on_stdout_and_nothing_else_but_the_address() {
     }
     assert_eq!(requests, 42);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_last_report_is_old_is_not_taken_for_a_young_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let gateway = FakeGateway::fresh("g1");
+    let mut emf = Emf::new("Weir");
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    // It ran for half a minute before this control did.
+    gateway.send_report(&control.target, &gateway.report(40_000, &[("v1", counted(500, 0, 500))])).await;
+    tokio::time::sleep(std::time::Duration::from_secs(50)).await;
+    assert_eq!(numbers(&emf.lines(&control.shared)[0]).0, 0, "another control told these");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_was_forgotten_and_comes_back_is_not_counted_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let gateway = FakeGateway::fresh("g1");
+    let mut emf = Emf::new("Weir");
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    gateway.send_report(&control.target, &gateway.report(1_000, &[("v1", counted(100, 0, 500))])).await;
+    assert_eq!(numbers(&emf.lines(&control.shared)[0]).0, 100);
+    gateway.send_report(&control.target, &gateway.report(2_000, &[("v1", counted(103, 0, 500))])).await;
+    let forgotten = control.target.send("DELETE", "/v1/gateways/g1", &[], "").await.unwrap();
+    assert_eq!(forgotten.status, 200);
+    let away = numbers(&emf.lines(&control.shared)[0]).0.as_u64().unwrap();
+    gateway.send_report(&control.target, &gateway.report(3_000, &[("v1", counted(110, 0, 500))])).await;
+    let back = numbers(&emf.lines(&control.shared)[0]).0.as_u64().unwrap();
+    assert_eq!(away + back, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_stands_in_the_minute_that_it_tells_of() {
+    let clock = || {
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::try_from(unix.as_millis()).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let mut emf = Emf::new("Weir");
+    let before = clock();
+    emf.lines(&control.shared);
+    let begun = clock();
+    while clock() <= begun {
+        std::hint::spin_loop();
+    }
+    let line = checked(&emf.lines(&control.shared)[0]);
+    let at = line["_aws"]["Timestamp"].as_u64().unwrap();
+    assert!((before..=begun).contains(&at), "{at} is not in {before}..={begun}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_that_nobody_reports_any_more_are_no_number_in_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let gateway = FakeGateway::fresh("g1");
+    gateway.send_report(&control.target, &gateway.report(1_000, &[("v1", counted(100, 0, 500))])).await;
+    let line = "control_target_endpoints_healthy{route=\"svc1\",target=\"v1\"}";
+    assert!(control.target.get("/metrics").await.text.contains(&format!("{line} 1")));
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let metrics = control.target.get("/metrics").await.text;
+    assert!(!metrics.contains(line), "{metrics}");
+    assert!(metrics.contains("control_target_requests_total{route=\"svc1\",target=\"v1\"} 100"), "{metrics}");
+}
