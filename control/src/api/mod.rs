@@ -89,17 +89,21 @@ impl Api {
         let (parts, body) = request.into_parts();
         let segments = segments(parts.uri.path())?;
         let words: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let token = match area(&parts.method, &words) {
-            Area::Open => None,
-            Area::Of(kind) => guard::admit(&self.tokens, kind, &parts)
-                .inspect_err(|_| self.shared.metrics.unauthorized.inc())?,
+        let (token, body) = match area(&parts.method, &words) {
+            // Of what anybody may send nothing is read: memory is for those who were let in.
+            Area::Open => (None, Bytes::new()),
+            Area::Of(kind) => {
+                let token = guard::admit(&self.tokens, kind, &parts)
+                    .inspect_err(|_| self.shared.metrics.unauthorized.inc())?;
+                (token, read_body(body).await?)
+            }
         };
         let peer = parts.extensions.get::<Peer>().map_or_else(String::new, |peer| peer.0.ip().to_string());
         let call = Call {
             method: if parts.method == Method::HEAD { Method::GET } else { parts.method },
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
-            body: read_body(body).await?,
+            body,
             peer,
             token,
             running: Arc::clone(&self.running),
