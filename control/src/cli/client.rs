@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tls::rustls::ClientConfig;
+use tls::{TlsError, rustls::ClientConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -130,10 +130,8 @@ impl Client {
         match &self.tls {
             None => self.exchange_over(stream, request).await,
             Some(config) => {
-                let cure = "name the CA of control's certificate by --ca-file or CONTROL_CA (PEM), and ask by a \
-                            name that the certificate has";
                 let shaken = tls::connect(Arc::clone(config), &self.host, stream).await;
-                let stream = shaken.map_err(|error| Failure::error(error.to_string(), cure))?;
+                let stream = shaken.map_err(|error| Failure::error(error.to_string(), tls_cure(&error)))?;
                 self.exchange_over(stream, request).await
             }
         }
@@ -169,6 +167,18 @@ impl Client {
                  configuration it is asked by https://"
             },
         )
+    }
+}
+
+fn tls_cure(error: &TlsError) -> &'static str {
+    match error {
+        TlsError::Plain { .. } | TlsError::Slow { .. } => {
+            "write --url http://... (or CONTROL_URL) when `tls` is not in control's configuration"
+        }
+        _ => {
+            "name the CA of control's certificate by --ca-file or CONTROL_CA (PEM), and ask by a name that the \
+             certificate has"
+        }
     }
 }
 

@@ -77,6 +77,19 @@ async fn people_ask_by_https_with_the_ca_of_a_file_or_a_variable_and_nobody_else
 }
 
 #[tokio::test]
+async fn who_asks_a_plain_port_by_https_is_told_to_ask_by_http_and_nothing_of_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("control.yaml");
+    std::fs::write(&file, config_text(&folder.path().join("state.json"), ROUTES)).unwrap();
+    let control = super::support::Remote::start(&file, &[]).await;
+    let pair = write(folder.path());
+    let url = format!("https://{}", control.addr);
+    let (code, _, err) = cli(&url, &["get"], &[("CONTROL_CA", &pair.certificate)]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("http://") && !err.contains("--ca-file"), "{err}");
+}
+
+#[tokio::test]
 async fn plain_http_is_closed_and_told_once_and_both_http_versions_are_spoken_over_tls() {
     let folder = tempfile::tempdir().unwrap();
     let pair = write(folder.path());
