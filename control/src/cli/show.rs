@@ -164,7 +164,8 @@ fn gateways_part(route: &RouteView, fleet: &GatewaysView) -> String {
         } else {
             text::shares(&route.targets, &gateway.weights)
         };
-        let whole = fleet.gateways.iter().find(|whole| whole.id == gateway.id).cloned().unwrap_or_default();
+        let found = fleet.gateways.iter().find(|whole| whole.id == gateway.id);
+        let whole = found.cloned().unwrap_or_default();
         table.push(vec![
             gateway.id.clone(),
             show_gateways::or_dash(&whole.zone),
@@ -172,7 +173,7 @@ fn gateways_part(route: &RouteView, fleet: &GatewaysView) -> String {
             serves,
             by(gateway),
             gateway.version.clone(),
-            show_gateways::configuration(&whole, &fleet.control),
+            found.map_or_else(|| "-".to_owned(), |whole| show_gateways::configuration(whole, &fleet.control)),
             if gateway.agrees { "agrees".to_owned() } else { gateway.why.clone() },
         ]);
         for line in
@@ -453,6 +454,14 @@ mod tests {
         assert!(!page.contains("another"), "{page}");
         assert!(page.contains("each v2 endpoint gets 4.0 times what a v1 endpoint has"), "{page}");
         assert!(page.contains("override, 43 min left"), "{page}");
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_gateway_is_not_said_to_be_its_own_file() {
+        let mut route = route();
+        route.gateways.truncate(1);
+        let page = route_page(&route, &GatewaysView::default());
+        assert!(!page.contains("own file"), "{page}");
     }
 
     #[test]
