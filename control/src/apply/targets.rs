@@ -88,7 +88,15 @@ pub fn map(
     for service in &properties.services {
         let (target, why) = match (given.get(&service.label), &service.name) {
             (Some(target), _) => (target.clone(), "as --map says".to_owned()),
-            (None, Some(name)) => find(&service.label, name, known)?,
+            (None, Some(name)) => {
+                let (target, why) = find(&service.label, name, known)?;
+                // Alone it cannot be checked against another one, and what is a beginning of one is one of many.
+                if properties.services.len() == 1 && begins_with(&target, name) && why == BEGIN_ALIKE {
+                    let error = format!("{}_name `{name}` could be {target}, or another", service.label);
+                    return Err(unclear(error, &service.label, known.targets));
+                }
+                (target, why)
+            }
             (None, None) => {
                 let error = format!("the file has a weight for {0}, but no {0}_name", service.label);
                 return Err(unclear(error, &service.label, known.targets));
@@ -117,6 +125,8 @@ fn begins_with(long: &str, short: &str) -> bool {
     long.strip_prefix(short).is_some_and(|tail| tail.starts_with(['-', '_', '.', '/']))
 }
 
+const BEGIN_ALIKE: &str = "the names begin alike";
+
 /// A way to recognise a target by a service's name, and how it is said.
 type Way<'a> = (&'a dyn Fn(&str) -> bool, &'static str);
 
@@ -126,7 +136,7 @@ fn find(label: &str, name: &str, known: &Known<'_>) -> Result<(String, String), 
         (&|target| target == name, "the same name"),
         (&|target| found_as(target).any(|service| service == name), "its backends are found under this name"),
         (&|target| ends_with(name, target) || ends_with(target, name), "the names end alike"),
-        (&|target| begins_with(name, target) || begins_with(target, name), "the names begin alike"),
+        (&|target| begins_with(name, target) || begins_with(target, name), BEGIN_ALIKE),
         (
             &|target| found_as(target).any(|service| ends_with(name, service) || ends_with(service, name)),
             "the name under which its backends are found ends alike",
@@ -236,6 +246,18 @@ mod tests {
             let error = mapped(&file("v1", "v2", (90, 10)), &["v1", "v2"], &[given]).unwrap_err();
             assert!(error.error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn one_service_alone_is_not_matched_by_how_a_longer_name_begins() {
+        let one = read(r#"{"service1_name": "svc1", "traffic_weight_route1": 70}"#).unwrap();
+        let error = mapped(&one, &["stable", "svc1-v2"], &[]).unwrap_err();
+        assert!(
+            error.error.contains("could be svc1-v2") && error.cure.contains("--map service1="),
+            "{error}"
+        );
+        let two = read(r#"{"service2_name": "shop-svc1-v2", "traffic_weight_route2": 30}"#).unwrap();
+        assert_eq!(mapped(&two, &["v1", "v2"], &[]).unwrap(), ["v2"]);
     }
 
     #[test]
