@@ -171,6 +171,10 @@ pub struct WeightsRequest {
     /// canary that was rolled back would be raised.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub careful: bool,
+    /// Names what the canary runs; kept in the history beside the reason. With `careful` a build that was not rolled back
+    /// may be raised after a rollback of another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
 }
 
 /// `POST /v1/routes/{route}/rollback`.

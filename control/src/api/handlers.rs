@@ -4,7 +4,7 @@
 
 use super::error::ApiError;
 use super::{Call, config, json_response, plain_response};
-use crate::apply::guard::{Ticket, Underway, rollback_text, undoes_rollback};
+use crate::apply::guard::{Ticket, Underway, is_build, rollback_text, undoes_rollback, with_build};
 use crate::core::change::{Author, Change, ChangeError, What, clean_text};
 use crate::core::fleet::Subject;
 use crate::discovery::{self, Reply};
@@ -211,6 +211,13 @@ async fn weights(shared: &Arc<Shared>, call: &Call) -> Answer {
         return Err(ChangeError::Nothing.into());
     }
     let routes = parse_weights(shared, &asked.routes)?;
+    if asked.build.as_deref().is_some_and(|build| !is_build(build)) {
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "build is no name of a build",
+            "name it by 1 to 256 visible characters without [ and ]: an image's tag or digest, a commit",
+        ));
+    }
     let names: Vec<String> = routes.keys().cloned().collect();
     let ticket = underway(shared, call, names.clone(), asked.careful)?;
     if asked.force {
@@ -219,10 +226,14 @@ async fn weights(shared: &Arc<Shared>, call: &Call) -> Answer {
         shared.adopted(&names, deadline).await;
     }
     if asked.careful && !asked.force {
-        refuse_undoing_rollback(shared, &routes)?;
+        refuse_undoing_rollback(shared, &routes, asked.build.as_deref())?;
     }
     let what = What::Set { routes, force: asked.force };
-    change(shared, call, what, asked.reason, (begun, deadline), ticket).await
+    let reason = match &asked.build {
+        Some(build) => with_build(&asked.reason, build),
+        None => asked.reason,
+    };
+    change(shared, call, what, reason, (begun, deadline), ticket).await
 }
 
 /// Notes the change as one that is under way, or refuses it because another one is.
@@ -243,17 +254,22 @@ fn underway(shared: &Arc<Shared>, call: &Call, routes: Vec<String>, alone: bool)
     })
 }
 
-fn refuse_undoing_rollback(shared: &Arc<Shared>, asked: &BTreeMap<String, Weights>) -> Result<(), ApiError> {
+fn refuse_undoing_rollback(
+    shared: &Arc<Shared>,
+    asked: &BTreeMap<String, Weights>,
+    build: Option<&str>,
+) -> Result<(), ApiError> {
     let text = shared.with_core(|core| {
         asked.iter().find_map(|(route, to)| {
-            let entry = undoes_rollback(core.document().routes.get(route)?.history.iter(), to)?;
+            let entry = undoes_rollback(core.document().routes.get(route)?.history.iter(), to, build)?;
             let targets = core.routes().get(route).map(|settings| settings.targets.clone());
             Some(rollback_text(route, &targets.unwrap_or_default(), entry))
         })
     });
     text.map_or(Ok(()), |text| {
-        let cure = "see `control history ROUTE` for why; when the version is another one now, or is to be tried again, \
-                    add --force (`control set-weight`, or `control stable ROUTE TARGET --build ID`, ends this as well)";
+        let cure = "see `control history ROUTE` for why; a canary that is another build now is raised with --build ID, when \
+                    the one that was rolled back was raised so too; else, or to try the same again, add --force \
+                    (`control set-weight`, or `control stable ROUTE TARGET --build ID`, ends this as well)";
         Err(ApiError::new(StatusCode::CONFLICT, text, cure))
     })
 }
@@ -290,7 +306,8 @@ async fn stable(shared: &Arc<Shared>, call: &Call, name: &str) -> Answer {
     let begun = Instant::now();
     let deadline = begun + timeout(asked.timeout_ms);
     let ticket = underway(shared, call, vec![name.to_owned()], false)?;
-    let what = What::Stable { route: name.to_owned(), target: asked.target, build: asked.build };
+    let build = asked.build.as_deref().map(clean_text);
+    let what = What::Stable { route: name.to_owned(), target: asked.target, build };
     change(shared, call, what, asked.reason, (begun, deadline), ticket).await
 }
 
@@ -318,10 +335,18 @@ async fn change(
     what: What,
     reason: String,
     (begun, deadline): (Instant, Instant),
-    _until_it_ends: Ticket,
+    until_it_ends: Ticket,
 ) -> Answer {
     let author = Author { actor: actor(call), token: call.token.clone() };
-    let planned = shared.change(Change { what, author, reason }).await?;
+    let makes = Arc::clone(shared);
+    // A change goes on without its client, so it is under way without its client.
+    let made = tokio::spawn(async move {
+        let planned = makes.change(Change { what, author, reason }).await;
+        (planned, until_it_ends)
+    });
+    // A panic was told by the panic hook.
+    let (planned, _until_it_ends) = made.await.map_err(|_| ChangeError::Broken)?;
+    let planned = planned?;
     let outcome: Outcome = shared.effect(&planned, begun, deadline).await;
     json_response(StatusCode::OK, &outcome)
 }

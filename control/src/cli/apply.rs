@@ -4,8 +4,9 @@
 //! `../apply/targets.rs`.
 
 use super::commands::{Session, encode, millis, read};
-use super::{ChangeOptions, EXIT_DONE, Failure, show};
+use super::{ChangeOptions, EXIT_DONE, EXIT_MISSING, EXIT_NO_GATEWAY, EXIT_USAGE, Failure, show};
 use crate::apply::ApplyError;
+use crate::apply::guard::build_of;
 use crate::apply::properties::{self, Properties};
 use crate::apply::targets::{self, Known, Mapped};
 use crate::rest::{GatewayConfigView, RouteView, RoutesView, WeightsRequest};
@@ -39,6 +40,10 @@ pub(super) struct Apply {
     /// Take weights whose sum is not 100 as shares of their sum, as App Mesh did.
     #[arg(long)]
     normalize: bool,
+    /// Names what the canary runs (an image's tag or digest, a commit): kept in the history. After a rollback another
+    /// build may be raised, the one that was rolled back not.
+    #[arg(long, value_name = "ID")]
+    build: Option<String>,
     /// Also raise a canary that was rolled back, or one without endpoints.
     #[arg(long)]
     force: bool,
@@ -65,7 +70,9 @@ impl Session {
         // An older control, or one that gives its gateways no clusters, knows no names of backends.
         let config: GatewayConfigView = match self.ask("/v1/gateway-config").await {
             Ok(answer) => read(&answer)?,
-            Err(_) => GatewayConfigView::default(),
+            // Not found. Whatever else it is: by less than there is no target may be matched.
+            Err(failure) if failure.code == EXIT_USAGE => GatewayConfigView::default(),
+            Err(failure) => return Err(failure),
         };
         let known = Known {
             route: &asked.route,
@@ -77,9 +84,12 @@ impl Session {
         let mapped = targets::map(&properties, &known, &given).map_err(refused)?;
         let weights = targets::weights(&properties, &mapped, &known, asked.normalize).map_err(refused)?;
         tell(&properties, &mapped);
-        if route.weights.as_ref() == Some(&weights) {
-            self.nothing_to_change(&route, &weights);
-            return Ok(EXIT_DONE);
+        // A control that does not lead refuses itself, and says who does.
+        if route.weights.as_ref() == Some(&weights)
+            && view.control.phase != "fenced"
+            && is_noted(asked.build.as_deref(), &route, &weights)
+        {
+            return Ok(self.nothing_to_change(&route, &weights));
         }
         let words: Vec<String> =
             weights.iter().map(|(target, weight)| format!("{target}={}", format_percent(*weight))).collect();
@@ -89,18 +99,39 @@ impl Session {
             timeout_ms: millis(&asked.change),
             force: asked.force,
             careful: true,
+            build: asked.build.clone(),
         };
         self.change("/v1/weights", &body, &asked.change).await
     }
 
-    fn nothing_to_change(&self, route: &RouteView, weights: &Weights) {
+    fn nothing_to_change(&self, route: &RouteView, weights: &Weights) -> u8 {
         if self.json {
             show::json(&json!({ "unchanged": true, "route": route.name, "weights": weights }));
         } else {
             let now = text::weights(&route.targets, weights);
             show::print(&format!("{}: nothing to change: {now}\n", route.name));
         }
+        let heard = |state: &str| matches!(state, "connected" | "draining");
+        if !route.gateways.iter().any(|gateway| heard(&gateway.state)) {
+            eprintln!("no gateway is connected: nobody serves it from here");
+            return EXIT_NO_GATEWAY;
+        }
+        if route.agree >= route.awaited {
+            return EXIT_DONE;
+        }
+        for gateway in route.gateways.iter().filter(|gateway| !gateway.agrees && gateway.state != "gone") {
+            eprintln!("missing: {}: {}", gateway.id, gateway.why);
+        }
+        EXIT_MISSING
     }
+}
+
+/// Whether the newest change tells the build already. A canary without a share has none.
+fn is_noted(build: Option<&str>, route: &RouteView, weights: &Weights) -> bool {
+    let Some(build) = build else { return true };
+    let canaries = weights.iter().filter(|(target, _)| **target != route.stable);
+    canaries.map(|(_, weight)| *weight).sum::<u32>() == 0
+        || route.changed.as_ref().and_then(build_of) == Some(build)
 }
 
 fn content(asked: &Apply) -> Result<String, Failure> {

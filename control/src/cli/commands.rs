@@ -128,6 +128,7 @@ impl Session {
             timeout_ms: millis(change),
             force,
             careful: false,
+            build: None,
         };
         self.change("/v1/weights", &body, change).await
     }

@@ -126,3 +126,29 @@ async fn without_viewer_tokens_reading_is_the_operators_and_without_any_it_is_op
     let gateway = FakeGateway::fresh("g1");
     assert_ne!(gateway.ask(&open.target, 0).await.unwrap().status, 401);
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_of_what_a_stranger_sends_to_an_open_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder, &[("gateway", GATEWAY), ("operator", OPERATOR)]).await;
+    let endless = "x".repeat(2 * control::api::MAX_BODY_BYTES);
+    for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/", 404)] {
+        let answer = control.target.send("GET", path, &[], &endless).await.unwrap();
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+    }
+    assert_eq!(control.target.send("POST", "/healthz", &[], &endless).await.unwrap().status, 405);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_names_a_build_is_bounded_and_has_no_control_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = Local::start(&config_text(&folder.path().join("state.json"), ROUTES)).await;
+    let body = json!({"routes": {"svc1": "v2=30"}, "force": true, "timeout_ms": 1});
+    assert_eq!(control.target.post("/v1/weights", &body).await.status, 200);
+    let body =
+        json!({"target": "v1", "build": format!("b\u{1b}[2J{}", "x".repeat(500_000)), "timeout_ms": 1});
+    assert_eq!(control.target.post("/v1/routes/svc1/stable", &body).await.status, 200);
+    let view = control.target.get("/v1/routes/svc1").await.json();
+    let build = view["routes"][0]["build"].as_str().unwrap();
+    assert!(build.len() <= 1_000 && !build.contains('\u{1b}'), "{} bytes", build.len());
+}
