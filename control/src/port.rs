@@ -7,10 +7,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use lifecycle::drain::DrainWatch;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tls::{ServerCertificate, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,8 +20,12 @@ use tower::ServiceExt;
 
 /// Connections at once: a fleet of the largest size holds two each, and people come beside it.
 const MAX_CONNECTIONS: usize = 2_560;
+/// Of those from one address: a gateway has two, so one machine that opens them without end leaves room for the fleet.
+const MAX_OF_ONE: usize = MAX_CONNECTIONS / 4;
 /// HTTP/2 streams at once per connection: a gateway has one held request and its reports.
 const MAX_STREAMS: u32 = 100;
+/// Between two words about connections that are closed at once.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// From the first byte of a head to its last.
 const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// HTTP/2 pings, so that a vanished gateway frees its connection.
@@ -40,6 +45,43 @@ struct Door {
     drain: DrainWatch,
 }
 
+/// How many connections each address has.
+#[derive(Clone, Debug, Default)]
+struct Guests(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One connection of an address; ends with it.
+#[derive(Debug)]
+struct Guest {
+    guests: Guests,
+    address: IpAddr,
+}
+
+impl Guests {
+    /// None = the address has all that one may have.
+    fn admit(&self, address: IpAddr) -> Option<Guest> {
+        let address = address.to_canonical();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = known.entry(address).or_default();
+        if *number >= MAX_OF_ONE {
+            return None;
+        }
+        *number += 1;
+        Some(Guest { guests: self.clone(), address })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut known = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = known.get_mut(&self.address) {
+            *number = number.saturating_sub(1);
+            if *number == 0 {
+                known.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// Serves connections until the drain, then until they are done or its deadline has passed. With a certificate the
 /// port speaks TLS only.
 pub async fn accept(
@@ -55,6 +97,8 @@ pub async fn accept(
         told_plain: Arc::default(),
         drain: drain.clone(),
     };
+    let guests = Guests::default();
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -69,14 +113,19 @@ pub async fn accept(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tracing::warn!(%peer, "over {MAX_CONNECTIONS} connections");
+        let room = Arc::clone(&permits).try_acquire_owned().ok();
+        let Some(room) = room.and_then(|permit| Some((permit, guests.admit(peer.ip())?))) else {
+            // Whoever opens them without end must not fill the log with it.
+            if told.is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+                told = Some(Instant::now());
+                tracing::warn!(%peer, "closed: over {MAX_CONNECTIONS} connections, or {MAX_OF_ONE} of this address");
+            }
             continue;
         };
         let door = door.clone();
         tokio::spawn(async move {
             door.serve(stream, peer).await;
-            drop(permit);
+            drop(room);
         });
     }
     let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
@@ -151,5 +200,26 @@ where
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_connections_and_gets_back_what_it_gives_back() {
+        let guests = Guests::default();
+        let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut held: Vec<Guest> = (0..MAX_OF_ONE).filter_map(|_| guests.admit(one)).collect();
+        assert_eq!(held.len(), MAX_OF_ONE);
+        assert!(guests.admit(one).is_none());
+        assert!(guests.admit("::ffff:10.0.0.1".parse().unwrap()).is_none(), "the same one");
+        let another = guests.admit(other).unwrap();
+        held.pop();
+        held.extend(guests.admit(one));
+        assert_eq!(held.len(), MAX_OF_ONE);
+        drop((held, another));
+        assert!(guests.0.lock().unwrap().is_empty());
     }
 }

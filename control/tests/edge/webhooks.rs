@@ -303,7 +303,8 @@ async fn the_last_events_are_told_at_the_end_although_older_ones_were_missed() {
     }
     told.drain.start(Duration::from_secs(5));
     for number in 6..10 {
-        let (_, body) = hears.recv().await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(300), hears.recv()).await;
+        let (_, body) = heard.expect("it is told").unwrap();
         assert_eq!(body["text"], format!("svc1: change {number}"));
     }
     assert_eq!(told.counted("missed"), 6);
