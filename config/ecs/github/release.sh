@@ -392,6 +392,7 @@ promote_swap() {
     stable=$canary
     canary=$old
     state="$stable is the stable target with all requests"
+    say "for weir bypass: WEIR_STABLE_TARGET_GROUP must be the target group of $service from now on"
 }
 
 promote() {

@@ -45,6 +45,19 @@ fn on_sends_everything_to_the_stable_group_and_keeps_both_checked() {
     assert_eq!(weights(flag(&call, "--default-actions")), expected);
 }
 
+/// Who made customers stick to a group keeps that; and the group that is meant is named, as a swap exchanges the two.
+#[test]
+fn stickiness_stays_and_the_group_is_named() {
+    let fake = account();
+    let sticky = r#"{"Enabled":true,"DurationSeconds":300}"#;
+    fake.answers("aws-elbv2-describe-listeners.1", &format!("forward\n100\n0\narn:other\n{sticky}\n"));
+    weir(&fake, &["bypass", "on"]).code(0).says("stable group stable/2").says("stable service (stable/2)");
+    let call = fake.calls_of(&["aws", "elbv2", "modify-listener"]).remove(0);
+    let action: Value = serde_json::from_str(flag(&call, "--default-actions")).unwrap();
+    let kept: Value = serde_json::from_str(sticky).unwrap();
+    assert_eq!(action[0]["ForwardConfig"]["TargetGroupStickinessConfig"], kept);
+}
+
 #[test]
 fn off_sends_everything_to_the_gateways() {
     let fake = account();

@@ -254,7 +254,8 @@ fn forward(operation: &str, list: &str, actions: &str, weights: [u32; 3]) -> Val
     let groups: String = ["gateways", "other", "stable"].into_iter().zip(weights).map(group).collect();
     json!(format!(
         "<{operation}Response xmlns=\"http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/\"><{operation}Result><{list}><member>\
-         <{actions}><member><Type>forward</Type><ForwardConfig><TargetGroups>{groups}</TargetGroups></ForwardConfig></member></{actions}>\
+         <{actions}><member><Type>forward</Type><ForwardConfig><TargetGroups>{groups}</TargetGroups>\
+         <TargetGroupStickinessConfig><Enabled>true</Enabled><DurationSeconds>60</DurationSeconds></TargetGroupStickinessConfig></ForwardConfig></member></{actions}>\
          </member></{list}></{operation}Result></{operation}Response>"
     ))
 }
@@ -289,6 +290,7 @@ fn bypass_with_the_real_cli() {
         let asked = asked.as_str().unwrap();
         assert!(asked.contains("TargetGroups.member.2.TargetGroupArn=stable"), "{asked}");
         assert!(asked.contains("TargetGroups.member.3.TargetGroupArn=other"), "{asked}");
+        assert!(asked.contains("TargetGroupStickinessConfig.DurationSeconds=60"), "{asked}");
         assert!(
             asked.contains("TargetGroups.member.2.Weight=100")
                 && asked.contains("TargetGroups.member.1.Weight=0"),

@@ -322,7 +322,7 @@ fn copy_makes_the_canarys_image_stable_and_the_new_build_the_canary() {
 #[test]
 fn swap_makes_the_canary_stable_with_as_many_tasks_and_the_other_service_the_canary() {
     let fake = swap();
-    release(&fake).code(0);
+    release(&fake).code(0).says("WEIR_STABLE_TARGET_GROUP must be the target group of svc1-v2");
     assert_eq!(
         deeds(&fake),
         [
