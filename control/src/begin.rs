@@ -144,7 +144,10 @@ async fn recovered(config: &ControlConfig, item: ItemStore, id: &str) -> Result<
             Ok((core, Store::Item(item)))
         }
         Err(error) if is_final(&error) => Err(StateError::from(error).into()),
-        Err(error) => Ok((unread(config, id, Some(error.to_string())), Store::Item(item))),
+        Err(error) => {
+            item.note_aside(true);
+            Ok((unread(config, id, Some(error.to_string())), Store::Item(item)))
+        }
     }
 }
 

@@ -183,6 +183,15 @@ pub fn watch_tasks(
             tracing::error!("{name} has ended: control ends");
             drain.start(DRAIN);
         }
+        // What is being written comes to its end; a panic was told by its hook.
+        let _ = tokio::time::timeout(DRAIN, async {
+            for task in [one, other] {
+                if !task.is_finished() {
+                    let _ = task.await;
+                }
+            }
+        })
+        .await;
         fault.then_some(name)
     })
 }

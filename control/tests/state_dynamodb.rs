@@ -11,9 +11,13 @@
 mod dynamo;
 mod support;
 
+use ::control::core::change::{Author, Change, What};
+use aws::dynamodb::StateTable;
 use dynamo::{Dynamo, Fault, KEY, control};
+use gateway_config::control_config::parse_control;
 use gateway_config::state_item::StateView;
 use gateway_config::wire::{Version, WeightSource};
+use lifecycle::drain::Drain;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::Duration;
@@ -174,6 +178,48 @@ async fn a_refused_change_that_landed_is_written_over_and_moves_nobody() {
 }
 
 #[tokio::test]
+async fn a_refused_change_that_landed_is_written_over_though_the_last_answer_was_another_one() {
+    let dynamo = Dynamo::start().await;
+    let (control, _gateway, _running) = begun(&dynamo).await;
+    for last in ["ThrottlingException", "AccessDeniedException"] {
+        dynamo.next_writes(&[Fault::Landed]);
+        dynamo.next_writes(&[Fault::Refused(last); 40]);
+        let refused = control.target.set("svc1", "v2=50").await;
+        assert_eq!(refused.status, 507, "{}", refused.text);
+        assert_eq!(canary(&dynamo.document()), 5_000, "the fault has happened");
+        dynamo.state_is_answered();
+        let written = async {
+            while canary(&dynamo.document()) != 100 {
+                let after = view(&control.target).await["control"]["revision"].as_u64().unwrap();
+                control.target.get(&format!("/v1/routes?after={after}&wait=1")).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), written)
+            .await
+            .expect("what is in force is written again");
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_that_could_not_be_written_is_written_at_the_end_at_the_latest() {
+    let dynamo = Dynamo::start().await;
+    left_behind(&dynamo, "9.4-old");
+    let config = parse_control("control.yaml", format!("listen: 127.0.0.1:0\n{ROUTES}").as_bytes()).unwrap();
+    let (table, drain) = (StateTable::for_endpoint(&dynamo.url, dynamo::TABLE, KEY), Drain::new());
+    // Nothing writes again by itself.
+    let (shared, _handles) = ::control::begin::begin_with(&config, table, false, &drain).await.unwrap();
+    dynamo.down(true);
+    let what = What::Rollback("svc1".to_owned());
+    let change = Change { what, author: Author::default(), reason: String::new() };
+    shared.change(change).await.unwrap();
+    assert_eq!(canary(&dynamo.document()), 3_000);
+    drain.start(Duration::from_secs(5));
+    dynamo.down(false);
+    shared.retry_unsaved().await;
+    assert_eq!(canary(&dynamo.document()), 0, "the next start begins from it");
+}
+
+#[tokio::test]
 async fn without_dynamodb_a_rollback_goes_out_and_a_raise_does_not() {
     let dynamo = Dynamo::start().await;
     let (control, gateway, _running) = begun(&dynamo).await;
@@ -313,6 +359,37 @@ async fn recover_keeps_the_old_item_beside_and_stays_above_its_epoch() {
     let adopted = until(&control.target, "adopted", |view| view["control"]["phase"] == "active").await;
     assert_eq!(version(&adopted).epoch, 31);
     assert_eq!((dynamo.revision(KEY), canary(&dynamo.document())), (Some(2), 3_000));
+}
+
+#[tokio::test]
+async fn recover_is_not_forgotten_while_dynamodb_does_not_answer() {
+    let dynamo = Dynamo::start().await;
+    left_behind(&dynamo, "9.4-old");
+    let old = dynamo.text(KEY);
+    for spoken in [false, true] {
+        dynamo.down(true);
+        let control = control(&dynamo, ROUTES, true).await.unwrap();
+        let gateway = FakeGateway::new("g1", "svc1", &[("v1", 90), ("v2", 10)], WeightSource::Control)
+            .with_version("4.2-old");
+        let early = spoken.then(|| gateway.run(&control.target, WAIT));
+        if spoken {
+            until(&control.target, "adopted", |view| view["control"]["phase"] == "active").await;
+        }
+        let kept = format!("default.before-recover-{}", dynamo.revision(KEY).unwrap());
+        assert_eq!(dynamo.text(&kept), None);
+        dynamo.down(false);
+        until(&control.target, "kept", |_| dynamo.text(&kept).is_some()).await;
+        let _running = early.unwrap_or_else(|| gateway.run(&control.target, WAIT));
+        let adopted = until(&control.target, "saved", |view| {
+            view["control"]["saved"] == true && view["control"]["phase"] == "active"
+        })
+        .await;
+        assert!(version(&adopted).epoch > 9, "{adopted}");
+        assert_eq!(
+            (canary(&dynamo.document()), dynamo.text("default.before-recover-1")),
+            (1_000, old.clone())
+        );
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::core::Core;
 use crate::core::change::{Change, ChangeError, Planned, What};
 use crate::core::event::Event;
 use crate::core::watch::of_change;
-use crate::state::document::Document;
+use crate::state::document::{Document, Identity};
 use crate::state::file::StateError;
 use crate::state::item::{ItemError, ItemStore};
 use crate::state::revision::Known;
@@ -136,10 +136,15 @@ impl Shared {
         self.note_progress();
         let version = planned.document.control.version().to_string();
         tracing::info!(version, routes = planned.routes.join(","), actor = change.author.actor, "published");
+        self.tell_changes(planned);
+    }
+
+    fn tell_changes(&self, planned: &Planned) {
+        let version = planned.document.control.version().to_string();
         for route in &planned.routes {
             let event = self.with_core(|core| {
-                let entry = planned.document.routes.get(route)?.history.back()?;
-                of_change(core, route, entry)
+                let record = planned.document.routes.get(route).filter(|record| record.version == version)?;
+                of_change(core, route, record.history.back()?)
             });
             self.emit(event);
         }
@@ -147,7 +152,11 @@ impl Shared {
 
     /// Reads a state that could not be read before, and goes on from it. What fails is noted, and tried again.
     async fn join(&self, item: &ItemStore) {
-        if item.known() != Known::Unread || self.with_core(|core| core.fence().is_some()) {
+        // Who stops does not take the lead any more.
+        if item.known() != Known::Unread
+            || self.with_core(|core| core.fence().is_some())
+            || self.drain.is_draining()
+        {
             return;
         }
         if let Err(error) = Box::pin(self.try_join(item)).await {
@@ -159,15 +168,15 @@ impl Shared {
     }
 
     async fn try_join(&self, item: &ItemStore) -> Result<(), ItemError> {
-        let found = item.read(LOWERING_PATIENCE).await?;
-        item.base_on(found.as_ref());
+        let found = read_to_join(item).await?;
         let now = self.now();
         let planned = self.with_core(|core| {
             let found = found?;
-            core.note_epoch(found.document.control.epoch);
-            core.plan_join(now, found.document)
+            core.note_epoch(found.control.epoch);
+            core.plan_join(now, found)
         });
         let Some(planned) = planned else {
+            item.note_aside(false);
             self.with_core(Core::note_no_state);
             self.note_progress();
             return Ok(());
@@ -176,6 +185,7 @@ impl Shared {
             item.forget();
             return Err(error);
         }
+        item.note_aside(false);
         let fenced = self.with_core(|core| {
             core.commit(&planned, true);
             core.fence().map(|fence| core.fence_text(fence))
@@ -188,6 +198,7 @@ impl Shared {
             tracing::error!("{text}");
         }
         self.note_progress();
+        self.tell_changes(&planned);
         Ok(())
     }
 
@@ -222,7 +233,8 @@ impl Shared {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RETRY_UNSAVED) => {}
-                () = self.stopping() => return,
+                // Once more: what went out unwritten would keep the next start from leading.
+                () = self.stopping() => return self.save_again().await,
             }
             self.save_again().await;
             if let Some(item) = self.store.item()
@@ -303,4 +315,18 @@ impl Shared {
             let _ = self.events.send(event);
         }
     }
+}
+
+/// The document to go on from. Of one that is put aside only the epoch counts.
+async fn read_to_join(item: &ItemStore) -> Result<Option<Document>, ItemError> {
+    if !item.is_to_be_put_aside() {
+        let found = item.read(LOWERING_PATIENCE).await?;
+        item.base_on(found.as_ref());
+        return Ok(found.map(|found| found.document));
+    }
+    let kept = item.put_aside(LOWERING_PATIENCE).await?;
+    Ok(kept.map(|(epoch, kept)| {
+        tracing::warn!(kept, "the old state is kept");
+        Document { control: Identity { epoch, ..Identity::default() }, ..Document::default() }
+    }))
 }

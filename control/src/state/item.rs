@@ -74,6 +74,12 @@ pub enum ItemError {
         /// How long it was awaited.
         seconds: u64,
     },
+    /// An attempt got no answer, and a later one got this.
+    #[error("state {last} (an earlier attempt got no answer: the write may still reach it)")]
+    Unsure {
+        /// The last answer.
+        last: aws::Error,
+    },
     /// Nothing may be written before it was read.
     #[error("state {place}: it could not be read yet, so nothing is written over it")]
     Unread {
@@ -86,7 +92,7 @@ impl ItemError {
     /// Whether the item may hold what could not be written, now or later.
     pub fn may_have_landed(&self) -> bool {
         match self {
-            Self::Slow { .. } => true,
+            Self::Slow { .. } | Self::Unsure { .. } => true,
             Self::Aws(error) => error.may_have_happened(),
             _ => false,
         }
@@ -117,6 +123,8 @@ pub struct ItemStore {
 struct State {
     known: Known,
     format: Option<Format>,
+    // What is there is to be put aside, not to be begun from.
+    aside: bool,
     // Changes left out of the last write: told when it becomes another number.
     left_out: usize,
 }
@@ -143,6 +151,16 @@ impl ItemStore {
             state.known = Known::read(found.map(|found| found.revision));
             state.format = found.map(|found| found.document.format);
         });
+    }
+
+    /// Whether what is there is still to be put aside (`--recover`), because DynamoDB did not answer so far.
+    pub fn is_to_be_put_aside(&self) -> bool {
+        self.with(|state| state.aside)
+    }
+
+    /// Says so, or that it is done.
+    pub fn note_aside(&self, aside: bool) {
+        self.with(|state| state.aside = aside);
     }
 
     /// Nothing is known any more.
@@ -190,18 +208,21 @@ impl ItemStore {
         let Ok(_one_at_a_time) = timeout_at(deadline, self.writing.lock()).await else {
             return Err(self.too_late(None, patience));
         };
-        let text = self.text(document)?;
-        let (mut last, mut conflicts) = (None, 0);
+        let (text, format) = self.text(document)?;
+        let (mut last, mut conflicts, mut unanswered) = (None, 0, false);
         loop {
             let Some(expected) = self.known().expected() else {
                 return Err(ItemError::Unread { place: self.place() });
             };
-            let Ok(answer) = timeout_at(deadline, self.table.write(expected, &text)).await else { break };
+            let Ok(answer) = timeout_at(deadline, self.table.write(expected, &text)).await else {
+                unanswered = true;
+                break;
+            };
             match answer {
                 Ok(revision) => {
                     self.with(|state| {
                         state.known = Known::At(revision);
-                        state.format = Some(document.format);
+                        state.format = Some(format);
                     });
                     return Ok(());
                 }
@@ -214,15 +235,25 @@ impl ItemStore {
                 Err(WriteError::TooLarge { bytes }) => {
                     return Err(ItemError::TooLarge { place: self.place(), bytes });
                 }
-                Err(WriteError::Aws(error)) if !error.is_retriable() => return Err(error.into()),
-                Err(WriteError::Aws(error)) => last = Some(error),
+                Err(WriteError::Aws(error)) => {
+                    unanswered |= error.may_have_happened();
+                    let is_final = !error.is_retriable();
+                    last = Some(error);
+                    if is_final {
+                        break;
+                    }
+                }
             }
             if Instant::now() + PAUSE >= deadline {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(self.too_late(last, patience))
+        // What the last attempt was told says nothing about those before it.
+        Err(match last {
+            Some(last) if unanswered && !last.may_have_happened() => ItemError::Unsure { last },
+            last => self.too_late(last, patience),
+        })
     }
 
     /// Keeps what is there in an item beside it, before something else takes its place. Answers the epoch that it
@@ -262,7 +293,7 @@ impl ItemStore {
         ItemError::Overtaken { place: self.place(), writer }
     }
 
-    fn text(&self, document: &Document) -> Result<String, ItemError> {
+    fn text(&self, document: &Document) -> Result<(String, Format), ItemError> {
         let mut document = document.clone();
         document.format = Format::to_write(self.with(|state| state.format));
         let (text, left_out) = trim::to_text(&document, trim::TRIM_TO_BYTES).map_err(|error| {
@@ -272,7 +303,7 @@ impl ItemStore {
         if left_out != before {
             tracing::info!(state = self.place(), left_out, "the oldest changes do not fit and are left out");
         }
-        Ok(text)
+        Ok((text, document.format))
     }
 
     fn parse(&self, item: &Item) -> Result<Found, ItemError> {
