@@ -3,23 +3,39 @@
 //! Owns what is left out when it does not; it must never leave out anything but old history. Next: `item.rs`.
 
 use super::document::{Document, HistoryEntry};
+use aws::dynamodb::MAX_DOCUMENT_BYTES;
 
 /// What the document of an item is trimmed to. An item has 400 KB at most, and each write is paid by the KB.
 pub const TRIM_TO_BYTES: usize = 300 * 1024;
-/// The newest changes of each route are never left out.
+/// The newest changes of each route are left out only when the item would not hold the document with them.
 pub const KEEP_NEWEST: usize = 50;
+/// The newest change of each route is never left out: it says what is in force, and since when.
+const KEEP_LAST: usize = 1;
 
 /// The document as JSON, without its oldest changes when it is longer than `limit` bytes; and how many were left out.
-/// It may still be longer when the newest [`KEEP_NEWEST`] of each route take more than that.
+/// It may still be longer when the newest [`KEEP_NEWEST`] of each route take more than that, but not than an item holds:
+/// a change must never be refused because of what was changed before it.
 pub fn to_text(document: &Document, limit: usize) -> Result<(String, usize), serde_json::Error> {
     let whole = serde_json::to_string(document)?;
     if whole.len() <= limit {
         return Ok((whole, 0));
     }
-    let mut excess = whole.len() - limit;
+    let (text, dropped) = without_oldest(document, whole.len() - limit, KEEP_NEWEST)?;
+    if text.len() <= MAX_DOCUMENT_BYTES {
+        return Ok((text, dropped));
+    }
+    without_oldest(document, whole.len() - MAX_DOCUMENT_BYTES, KEEP_LAST)
+}
+
+/// At least `excess` bytes shorter, as far as `keep` changes of each route allow that.
+fn without_oldest(
+    document: &Document,
+    mut excess: usize,
+    keep: usize,
+) -> Result<(String, usize), serde_json::Error> {
     let mut oldest: Vec<(&str, &str, usize)> = Vec::new();
     for (name, record) in &document.routes {
-        let spare = record.history.len().saturating_sub(KEEP_NEWEST);
+        let spare = record.history.len().saturating_sub(keep);
         for entry in record.history.iter().take(spare) {
             oldest.push((entry.at.as_str(), name.as_str(), length(entry)?));
         }
@@ -104,5 +120,24 @@ mod tests {
         assert_eq!((read.routes["a"].history.len(), read.routes["b"].history.len()), (KEEP_NEWEST, 20));
         assert_eq!(dropped, 150);
         assert_eq!(read.routes["a"].history[0].version, "1.150-x");
+    }
+
+    #[test]
+    fn history_never_makes_a_document_too_large_to_be_written() {
+        let mut document = document(&[("a", 0..60), ("b", 0..60), ("c", 0..60)]);
+        for record in document.routes.values_mut() {
+            for entry in &mut record.history {
+                entry.reason = "r".repeat(5_000);
+            }
+        }
+        let (text, dropped) = to_text(&document, TRIM_TO_BYTES).unwrap();
+        assert!(text.len() <= MAX_DOCUMENT_BYTES, "{}", text.len());
+        let read: Document = serde_json::from_str(&text).unwrap();
+        let kept: Vec<usize> = read.routes.values().map(|record| record.history.len()).collect();
+        assert!(kept.iter().all(|kept| *kept > 5), "{kept:?}: no more than needed");
+        assert_eq!(kept.iter().sum::<usize>() + dropped, 180);
+        for (name, record) in &read.routes {
+            assert_eq!(record.history.back(), document.routes[name].history.back());
+        }
     }
 }
