@@ -4,8 +4,8 @@ use super::counters::{Key, target_view};
 use super::fleet::Fleet;
 use crate::settings::{RouteSettings, Routes};
 use gateway_config::wire::{
-    DiscoveryNode, DiscoveryRequest, GatewayStatus, NodeMetadata, Report, RouteStatus, TargetReport,
-    WeightSource,
+    DiscoveryNode, DiscoveryRequest, ErrorDetail, GatewayStatus, NodeMetadata, Report, RouteStatus,
+    TargetReport, WeightSource,
 };
 use std::collections::BTreeMap;
 
@@ -134,4 +134,23 @@ fn a_goodbye_stands_until_another_process_comes() {
     assert_eq!(fleet.get("g1").unwrap().state(3), "gone", "overtaken words");
     fleet.hear(4, "10.0.0.1", &request(status("g1", "another")), &routes()).unwrap();
     assert_eq!(fleet.get("g1").unwrap().state(4), "connected");
+}
+
+#[test]
+fn weights_that_were_refused_are_sent_again_to_a_gateway_that_has_another_configuration() {
+    let mut fleet = Fleet::default();
+    let mut asks = request(status("g1", "b"));
+    asks.node.metadata.weir.as_mut().unwrap().config_version = "1.1-x".to_owned();
+    let (client, _) = fleet.hear(1, "10.0.0.1", &asks, &routes()).unwrap();
+    asks.response_nonce = fleet.note_sent(1, &client, "1.4-x", true);
+    asks.error_detail = Some(ErrorDetail { code: 3, message: "there is no v2 here".to_owned() });
+    let (_, refusal) = fleet.hear(2, "10.0.0.1", &asks, &routes()).unwrap();
+    assert!(refusal.is_some() && fleet.has_refused(&client, "1.4-x"));
+    asks.error_detail = None;
+    fleet.hear(3, "10.0.0.1", &asks, &routes()).unwrap();
+    assert!(fleet.has_refused(&client, "1.4-x"), "nothing has changed there");
+    asks.node.metadata.weir.as_mut().unwrap().config_version = "1.5-x".to_owned();
+    let (client, refusal) = fleet.hear(4, "10.0.0.1", &asks, &routes()).unwrap();
+    assert_eq!((refusal, fleet.has_refused(&client, "1.4-x")), (None, false));
+    assert_eq!(fleet.get("g1").unwrap().refused, None);
 }

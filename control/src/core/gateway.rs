@@ -145,7 +145,14 @@ impl Gateway {
             clusters: clusters(status, routes),
             routes: BTreeMap::new(),
         };
-        self.config_version.clone_from(&kept.config_version);
+        if self.config_version != kept.config_version {
+            self.config_version.clone_from(&kept.config_version);
+            // Weights that it refused may fit what it has now.
+            self.streams
+                .values_mut()
+                .filter(|stream| stream.subject == Subject::Routes)
+                .for_each(Stream::renew);
+        }
         for (name, route) in &status.routes {
             if let Some(settings) = routes.get(name) {
                 kept.routes.insert(name.clone(), bounded(route, settings));
@@ -221,6 +228,13 @@ impl Stream {
     /// A stream that was sent nothing yet.
     pub(super) fn about(subject: Subject) -> Self {
         Self { subject, sent: None, refused: None, accepted_once: false, limit: SendLimit::default() }
+    }
+
+    /// What was refused may be sent again.
+    fn renew(&mut self) {
+        if self.refused.take().is_some() {
+            self.sent = None;
+        }
     }
 
     /// Reads acknowledgement or refusal out of a request.
