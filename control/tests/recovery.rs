@@ -13,7 +13,7 @@ mod support;
 
 use control::core::event::{Event, EventKind};
 use dynamo::Dynamo;
-use gateway_config::wire::{TargetReport, WeightSource};
+use gateway_config::wire::{DiscoveryRequest, ErrorDetail, TargetReport, WeightSource};
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::{FakeGateway, Local, ROUTES, Running, config_text};
@@ -226,4 +226,92 @@ async fn another_control_that_is_ahead_is_told_as_drift() {
     FakeGateway::fresh("g9").with_version("9.4-other").ask(&control.target, 0).await;
     let drift = next(&mut events, EventKind::Drift).await;
     assert!(drift.text.contains("control other is ahead"), "{}", drift.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_does_not_agree_is_one_event_and_not_one_of_each_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut events = control.shared.events();
+    let other = FakeGateway::new("b", "svc1", &[("v1", 80), ("v2", 20)], WeightSource::Control)
+        .with_version("4.8-old");
+    let _running = [left("a").run(&control.target, 30), other.run(&control.target, 30)];
+    let undecided = events.recv().await.unwrap();
+    assert_eq!((undecided.kind, undecided.route.as_deref()), (EventKind::Drift, Some("svc1")));
+    assert!(undecided.text.contains("a serves svc1 at v1 90 %, v2 10 %"), "{}", undecided.text);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(events.is_empty(), "{:?}", events.try_recv());
+    let adopted = control.target.post("/v1/adopt", &json!({"from": "b"})).await;
+    assert_eq!(adopted.status, 200, "{}", adopted.text);
+    let over = async {
+        while next(&mut events, EventKind::Recovered).await.text != "the weights of svc1 are known again" {}
+    };
+    tokio::time::timeout(Duration::from_secs(600), over).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn gateways_of_a_first_start_are_not_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = control(&folder).await;
+    let mut events = control.shared.events();
+    // New tasks that come one by one hold the first weights back.
+    let mut running = Vec::new();
+    for number in 0..28 {
+        running.push(FakeGateway::fresh(&format!("g{number}")).run(&control.target, 30));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut kinds = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        kinds.push(event.kind);
+    }
+    assert_eq!(kinds, [EventKind::WeightsChanged]);
+}
+
+const SECTION: &str = r#"
+gateway:
+  listeners:
+  - name: ingress
+    address: {socket_address: {address: 127.0.0.1, port_value: 9080}}
+    http_connection_manager:
+      route_config:
+        virtual_hosts:
+        - name: all
+          domains: ["*"]
+          routes:
+          - name: svc1
+            match: {prefix: /}
+            route: {weighted_clusters: {stable: v1, clusters: [{name: v1, weight: 1}, {name: v2, weight: 0}]}}
+  clusters:
+  - {name: v1, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3001}}]}}}
+  - {name: v2, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3002}}]}}}
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refuses_listeners_or_clusters_is_told_and_takes_its_weights_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config_text(&folder.path().join("state.json"), &format!("{ROUTES}{SECTION}"));
+    let control = Local::start(&text).await;
+    let gateway = FakeGateway::fresh("g1");
+    let _running = gateway.run(&control.target, 30);
+    gateway.serves("svc1", &[("v1", 99), ("v2", 1)]).await;
+    let mut events = control.shared.events();
+    let mut request = gateway.request();
+    request.version_info.clear();
+    let body = |request: &DiscoveryRequest| serde_json::to_value(request).unwrap();
+    let sent = control.target.post("/v3/discovery:clusters", &body(&request)).await;
+    assert_eq!(sent.status, 200, "{}", sent.text);
+    request.response_nonce = sent.json()["nonce"].as_str().unwrap().to_owned();
+    request.error_detail = Some(ErrorDetail { code: 3, message: "v1 is there twice".to_owned() });
+    control.target.post("/v3/discovery:clusters", &body(&request)).await;
+    let refused = next(&mut events, EventKind::Drift).await;
+    assert_eq!(refused.gateway.as_deref(), Some("g1"));
+    assert!(refused.text.contains("v1 is there twice"), "{}", refused.text);
+    assert_eq!(control.target.set("svc1", "v2=10").await.json()["acknowledged"], 1);
+    gateway.serves("svc1", &[("v1", 90), ("v2", 10)]).await;
+    request.error_detail = None;
+    request.version_info = sent.json()["version_info"].as_str().unwrap().to_owned();
+    control.target.post("/v3/discovery:clusters", &body(&request)).await;
+    let back = next(&mut events, EventKind::Recovered).await;
+    assert_eq!(back.text, "gateway g1 has taken the listeners and clusters");
 }

@@ -1,13 +1,14 @@
 //! A state that comes after the start, and another control that wrote it.
 //!
 //! Owns what becomes of a document that could not be read at the start, once it can be; and the fence by the state. It
-//! must never move traffic: what this control has said stays, else the state counts as at any start.
+//! must never move traffic back: what this control has said stays over whatever is older, else the state counts as at any
+//! start.
 //! docs/decisions/0014-state-in-dynamodb.md says why. Next: `fence.rs`.
 
 use super::change::{self, Planned};
 use super::fence::{self, Fence, Witness};
 use super::{Core, Now, order};
-use crate::state::document::{ChangeKind, Document, HistoryEntry, MAX_HISTORY, RouteRecord};
+use crate::state::document::{ChangeKind, Document, HistoryEntry, Identity, MAX_HISTORY, RouteRecord};
 use gateway_config::wire::Version;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -57,9 +58,12 @@ impl Core {
     /// What to write in the place of a state that is read only now; none = nothing in it counts.
     ///
     /// A control that has said nothing yet goes on from it, as at any start. One that has spoken (its weights are those
-    /// that the fleet serves) keeps its weights, takes history and unheard routes from it, and goes above its epoch.
+    /// that the fleet serves) keeps its weights, takes history and unheard routes from it, and goes above its epoch. Of a
+    /// route that it only took over from the fleet the state counts all the same when it was written later than what
+    /// the gateways had: an operator was told that this change is made.
     pub fn plan_join(&self, now: Now, found: Document) -> Option<Planned> {
-        if found.routes.is_empty() {
+        let from_below = self.spoke && found.control.epoch >= self.document.control.epoch;
+        if found.routes.is_empty() && !from_below {
             return None;
         }
         let mut document = if self.spoke { self.merged(now, found) } else { self.begun_from(now, found) };
@@ -85,6 +89,8 @@ impl Core {
         if self.established && order(&document.control) <= order(own) {
             document.control.epoch = own.epoch.saturating_add(1);
         }
+        // Listeners and clusters may have gone out under this sequence before anything was known.
+        document.control.seq = document.control.seq.max(own.seq.saturating_add(1));
         document
     }
 
@@ -97,8 +103,12 @@ impl Core {
             document.lineage = fence::extend(std::mem::take(&mut document.lineage), own.clone());
         }
         let (version, at) = (document.control.version().to_string(), crate::text::timestamp(now.unix_ms));
+        let known_there: Vec<Identity> = found.lineage.into_iter().chain([found.control]).collect();
         for (name, there) in found.routes {
             match document.routes.get_mut(&name) {
+                Some(here) if self.was_changed_since(&name, here, &there, &known_there) => {
+                    take_later(here, there, &version, &at);
+                }
                 Some(here) => continue_history(here, there, &version, &at),
                 None => {
                     document.routes.insert(name, there);
@@ -110,6 +120,44 @@ impl Core {
         }
         change::reconcile(&mut document, &self.routes, &at);
         document
+    }
+
+    /// Whether a record of the state, of which the starts `known_there` are known, is later than what the gateways had
+    /// when their weights were taken over, and nobody has changed the route here.
+    fn was_changed_since(
+        &self,
+        name: &str,
+        here: &RouteRecord,
+        there: &RouteRecord,
+        known_there: &[Identity],
+    ) -> bool {
+        let untouched = here.history.iter().all(|entry| entry.kind == ChangeKind::Adopt);
+        let (Some(had), Some(changed)) = (self.taken_from.get(name), Version::parse(&there.version)) else {
+            return false;
+        };
+        let descends =
+            |start: &Identity| start.epoch == had.epoch && start.id == had.control_id && start.seq >= had.seq;
+        untouched && known_there.iter().any(descends) && (changed.epoch, changed.seq) > (had.epoch, had.seq)
+    }
+
+    /// Remembers what the gateways had whose weights are taken over although there may be a state.
+    pub(super) fn note_taken(&mut self, planned: &Planned) {
+        if planned.joins {
+            self.taken_from.clear();
+        }
+        if self.unread.is_none() || planned.joins {
+            return;
+        }
+        let adopted = |route: &&String| {
+            let newest = planned.document.routes.get(*route).and_then(|record| record.history.back());
+            newest.is_some_and(|entry| entry.kind == ChangeKind::Adopt)
+        };
+        let seen = self.fleet.iter().flat_map(|(_, gateway)| gateway.versions());
+        let foreign = seen.filter(|seen| seen.control_id != self.document.control.id);
+        let Some(newest) = foreign.max_by_key(|seen| (seen.epoch, seen.seq)) else { return };
+        for route in planned.routes.iter().filter(adopted) {
+            self.taken_from.insert(route.clone(), newest.clone());
+        }
     }
 
     /// Looks again at everything that the gateways said: another document is in force.
@@ -132,6 +180,27 @@ fn merge_history(here: &mut VecDeque<HistoryEntry>, there: VecDeque<HistoryEntry
     all.sort_by(|a, b| a.at.cmp(&b.at));
     let excess = all.len().saturating_sub(MAX_HISTORY);
     here.extend(all.into_iter().skip(excess));
+}
+
+/// The weights of the state count, as news.
+fn take_later(here: &mut RouteRecord, there: RouteRecord, version: &str, at: &str) {
+    let from = std::mem::replace(here, RouteRecord { history: VecDeque::new(), ..there.clone() });
+    here.history = from.history;
+    merge_history(&mut here.history, there.history);
+    version.clone_into(&mut here.version);
+    here.remember(HistoryEntry {
+        version: version.to_owned(),
+        at: at.to_owned(),
+        actor: "control".to_owned(),
+        token: None,
+        kind: ChangeKind::Config,
+        from: Some(from.weights),
+        to: here.weights.clone(),
+        stable: here.stable.clone(),
+        reason: "the state can be read again; it was changed after what the gateways served".to_owned(),
+        acknowledged_ms: None,
+        extra: serde_json::Map::new(),
+    });
 }
 
 /// The weights stay; what was done before goes before what was done here.

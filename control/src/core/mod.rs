@@ -18,6 +18,8 @@ pub mod gateway;
 #[cfg(test)]
 mod item_simulation;
 pub mod join;
+#[cfg(test)]
+mod join_tests;
 pub mod load;
 #[cfg(test)]
 mod simulation;
@@ -31,7 +33,7 @@ use change::{Author, Beginning, Change, ChangeError, Planned, What};
 use fence::{Fence, Witness};
 use fleet::{Client, Fleet, Full, Gateway, Refusal};
 use gateway_config::discovered::GatewayResources;
-use gateway_config::wire::{DiscoveryRequest, Report};
+use gateway_config::wire::{DiscoveryRequest, Report, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -63,6 +65,8 @@ pub struct Core {
     unread: Option<String>,
     /// Whether anything was said to a gateway, or changed.
     spoke: bool,
+    /// What the gateways had, of the weights that were taken over from them while the state could not be read.
+    taken_from: BTreeMap<String, Version>,
 }
 
 /// What a discovery request gets.
@@ -126,6 +130,7 @@ impl Core {
             config: None,
             unread: None,
             spoke: false,
+            taken_from: BTreeMap::new(),
         }
     }
 
@@ -211,6 +216,7 @@ impl Core {
             !self.established || order(&planned.document.control) > order(&self.document.control),
             "versions only rise"
         );
+        self.note_taken(planned);
         self.document = Arc::clone(&planned.document);
         self.established = true;
         self.saved = saved;
@@ -448,6 +454,23 @@ impl Core {
     pub fn superseded(&self, version: &str, routes: &[String]) -> Option<String> {
         let mut records = routes.iter().filter_map(|route| self.document.routes.get(route));
         records.find(|record| record.version != version).map(|record| record.version.clone())
+    }
+
+    /// Routes whose weights an operator has to decide about, and why.
+    pub fn undecided(&self, now: Now) -> Vec<(String, String)> {
+        if self.fence.is_some() {
+            return Vec::new();
+        }
+        let disagrees = |(name, settings): (&String, &RouteSettings)| match adoption::decide(
+            now.mono_ms,
+            &self.fleet,
+            (name, settings),
+            self.established,
+        ) {
+            Adoption::Disagree(why) => Some((name.clone(), why)),
+            _ => None,
+        };
+        self.unknown_routes().filter_map(disagrees).collect()
     }
 
     fn unknown_routes(&self) -> impl Iterator<Item = (&String, &RouteSettings)> {

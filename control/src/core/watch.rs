@@ -5,6 +5,7 @@
 //! each tick and passes events on.
 
 use super::event::{Event, EventKind};
+use super::fleet::Gateway;
 use super::{Core, Now};
 use crate::state::document::{ChangeKind, HistoryEntry};
 use crate::text;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// A gateway that does not serve what is wanted is told about after so long: the time that a change waits for it.
 pub const BEHIND_AFTER_MS: u64 = 10_000;
+/// The fleet does not agree on weights for so long before it is told: gateways of an older version may catch up.
+pub const UNDECIDED_AFTER_MS: u64 = 10_000;
 /// A target has no endpoints for so long before it is told: a deployment replaces them one by one.
 pub const EMPTY_AFTER_MS: u64 = 5_000;
 
@@ -19,7 +22,9 @@ pub const EMPTY_AFTER_MS: u64 = 5_000;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Behind(String),
+    Refused(String),
     Gone(String),
+    Undecided(String),
     Empty(String, String),
     Drift(String),
     Fence,
@@ -79,7 +84,9 @@ impl Watcher {
 
 fn faults(now: Now, core: &Core, drift: &[(String, String)]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let names: Vec<String> = core.routes().keys().cloned().collect();
+    // Nobody is behind what nobody knows.
+    let known = core.routes().keys().filter(|name| core.weights(name).is_some());
+    let names: Vec<String> = known.cloned().collect();
     let connected = |id: &str| core.fleet().get(id).is_some_and(|gateway| gateway.is_connected(now.mono_ms));
     for (id, why) in core.standing(now, &names).behind().filter(|(id, _)| connected(id)) {
         let fault = Fault {
@@ -103,18 +110,8 @@ fn faults(now: Now, core: &Core, drift: &[(String, String)]) -> Vec<Fault> {
             text: format!("gateway {id} was not heard for {unheard} and said no goodbye"),
         });
     }
-    for (name, target) in core.empty_targets(now) {
-        faults.push(Fault {
-            text: format!(
-                "{target} of {name} has a share of the traffic, and no gateway has a usable endpoint of it"
-            ),
-            key: Key::Empty(name.clone(), target),
-            after_ms: EMPTY_AFTER_MS,
-            kind: EventKind::EndpointsEmpty,
-            route: Some(name),
-            gateway: None,
-        });
-    }
+    faults.extend(of_configuration(now, core));
+    faults.extend(of_routes(now, core));
     for (name, detail) in drift {
         faults.push(Fault {
             key: Key::Drift(name.clone()),
@@ -132,6 +129,57 @@ fn faults(now: Now, core: &Core, drift: &[(String, String)]) -> Vec<Fault> {
     faults
 }
 
+/// Weights that nobody knows, and shares that nobody answers.
+fn of_routes(now: Now, core: &Core) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (name, why) in core.undecided(now) {
+        faults.push(Fault {
+            key: Key::Undecided(name.clone()),
+            after_ms: UNDECIDED_AFTER_MS,
+            kind: EventKind::Drift,
+            text: format!(
+                "the weights of {name} are not known: {why}; `control adopt --from GATEWAY` decides"
+            ),
+            route: Some(name),
+            gateway: None,
+        });
+    }
+    for (name, target) in core.empty_targets(now) {
+        faults.push(Fault {
+            text: format!(
+                "{target} of {name} has a share of the traffic, and no gateway has a usable endpoint of it"
+            ),
+            key: Key::Empty(name.clone(), target),
+            after_ms: EMPTY_AFTER_MS,
+            kind: EventKind::EndpointsEmpty,
+            route: Some(name),
+            gateway: None,
+        });
+    }
+    faults
+}
+
+/// Listeners and clusters that gateways do not take. Their weights they take all the same.
+fn of_configuration(now: Now, core: &Core) -> Vec<Fault> {
+    let connected = core.fleet().iter().filter(|(_, gateway)| gateway.is_connected(now.mono_ms));
+    let fault = |(id, gateway): (&String, &Gateway)| {
+        let refused = gateway.config_refused.as_ref()?;
+        Some(Fault {
+            key: Key::Refused(id.clone()),
+            after_ms: BEHIND_AFTER_MS,
+            kind: EventKind::Drift,
+            route: None,
+            gateway: Some(id.clone()),
+            text: format!(
+                "gateway {id} refuses the listeners and clusters {} and goes on with what it has: {}; correct the \
+                 section `gateway` of control's configuration, or put the earlier one back",
+                refused.version, refused.message
+            ),
+        })
+    };
+    connected.filter_map(fault).collect()
+}
+
 /// The end of what was told. A gateway that is gone with a goodbye, or was forgotten, has not recovered.
 fn recovered(core: &Core, now: Now, key: Key, at: &str) -> Option<Event> {
     let connected = |id: &str| core.fleet().get(id).is_some_and(|gateway| gateway.is_connected(now.mono_ms));
@@ -144,7 +192,15 @@ fn recovered(core: &Core, now: Now, key: Key, at: &str) -> Option<Event> {
             let text = format!("gateway {id} is heard again");
             (None, Some(id), text)
         }
-        Key::Behind(_) | Key::Gone(_) => return None,
+        Key::Refused(id) if connected(&id) => {
+            let text = format!("gateway {id} has taken the listeners and clusters");
+            (None, Some(id), text)
+        }
+        Key::Behind(_) | Key::Gone(_) | Key::Refused(_) => return None,
+        Key::Undecided(route) => {
+            let text = format!("the weights of {route} are known again");
+            (Some(route), None, text)
+        }
         Key::Empty(route, target) => {
             let text = format!("{target} of {route} has usable endpoints again, or no share any more");
             (Some(route), None, text)
