@@ -149,8 +149,12 @@ fn is_label(text: &str) -> bool {
     of(text, MAX_LABEL, "-") && !text.starts_with('-') && !text.ends_with('-')
 }
 
+/// It names the load balancer too, which must not begin with `internal-` (ELB API, CreateLoadBalancer: Name).
 fn is_prefix(text: &str) -> bool {
-    is_label(text) && text.len() <= MAX_PREFIX && text.starts_with(|c: char| c.is_ascii_lowercase())
+    is_label(text)
+        && !text.starts_with("internal-")
+        && text.len() <= MAX_PREFIX
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// The two other names in the namespace are taken.

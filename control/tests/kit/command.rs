@@ -152,6 +152,11 @@ fn every_wrong_value_is_named_at_once() {
         );
     }
     assert_eq!(complaints.len(), flags.len(), "{complaints:?}");
+    // Names a load balancer and target groups, which take less.
+    for prefix in ["internal-shop", "a-prefix-of-twenty-eight-abc", "1-app", "app-"] {
+        let named = Flags { prefix: Some(prefix.into()), ..example() };
+        assert!(Names::new(named, &Properties::default()).is_err(), "{prefix}");
+    }
     let same = Flags { service2: Some("svc1-v1".into()), ..example() };
     assert!(Names::new(same, &Properties::default()).is_err());
 }
