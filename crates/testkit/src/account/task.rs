@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::network::{Network, Place};
 use crate::clock::{real_sleep, within};
@@ -114,6 +115,8 @@ pub struct Task {
     place: Place,
     definition: TaskDefinition,
     environment: BTreeMap<String, String>,
+    /// Empty at the start, and gone with the task.
+    disk: TempDir,
 }
 
 impl Task {
@@ -127,9 +130,11 @@ impl Task {
         // The image's own command is the gateway.
         let gateway = vec!["gateway".to_owned()];
         let words = if definition.command.is_empty() { &gateway } else { &definition.command };
+        let disk = TempDir::new()?;
         let mut command = command(&place, words, &environment)?;
+        command.current_dir(disk.path());
         let process = Process::spawn(&format!("{} at {address}", definition.family), &mut command)?;
-        Ok(Self { id, address, process, place, definition: definition.clone(), environment })
+        Ok(Self { id, address, process, place, definition: definition.clone(), environment, disk })
     }
 
     /// One of its ports.
@@ -172,7 +177,8 @@ impl Task {
     /// When it cannot be started.
     pub fn exec(&self, words: &[&str]) -> Result<Output> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        Ok(command(&self.place, &words, &self.environment)?.output()?)
+        let mut command = command(&self.place, &words, &self.environment)?;
+        Ok(command.current_dir(self.disk.path()).output()?)
     }
 
     /// As ECS stops a task: SIGTERM, and SIGKILL when `stopTimeout` has passed.

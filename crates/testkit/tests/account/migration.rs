@@ -36,7 +36,7 @@ fn what_is_left_of_app_mesh_becomes_a_configuration_that_serves_traffic_by_its_w
             }
             let customers = world.customers().await;
             let v1 = world.answers(200).await.iter().filter(|name| *name == "v1").count();
-            assert!((185..=200).contains(&v1), "99 of 100 requests go to v1, as the route said: {v1} of 200");
+            assert!((185..=200).contains(&v1), "99 of 100 requests go to v1: {v1} of 200\n{}", world.tails());
             let node2 = "cds_egress_the-shop_the-shop-virtual-node-2_http_3000=50";
             let changed = world.control_command(&["set-weight", "the-shop-route", node2]).await;
             assert!(changed.status.success(), "{changed:?}");
