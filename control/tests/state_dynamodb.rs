@@ -201,6 +201,26 @@ async fn a_refused_change_that_landed_is_written_over_though_the_last_answer_was
 }
 
 #[tokio::test]
+async fn a_gateway_that_began_from_a_refused_change_in_the_item_is_no_witness_of_another_control() {
+    let dynamo = Dynamo::start().await;
+    let (control, gateway, _running) = begun(&dynamo).await;
+    dynamo.next_writes(&[Fault::Landed]);
+    dynamo.next_writes(&[Fault::Lost; 40]);
+    assert_eq!(control.target.set("svc1", "v2=50").await.status, 507);
+    let read = StateView::parse(&dynamo.text(KEY).unwrap()).unwrap();
+    let early = FakeGateway::new("g2", "svc1", &[("v1", 50), ("v2", 50)], WeightSource::Saved)
+        .with_version(&read.control.version().to_string());
+    let _early = early.run(&control.target, WAIT);
+    early.serves("svc1", &[("v1", 99), ("v2", 1)]).await;
+    dynamo.state_is_answered();
+    let seen = until(&control.target, "saved", |view| view["control"]["saved"] == true).await;
+    assert_eq!(seen["control"]["phase"], "active", "{seen}");
+    assert_eq!(canary(&dynamo.document()), 100);
+    assert_eq!(control.target.set("svc1", "v2=2").await.json()["acknowledged"], 2);
+    gateway.serves("svc1", &[("v1", 98), ("v2", 2)]).await;
+}
+
+#[tokio::test]
 async fn a_rollback_that_could_not_be_written_is_written_at_the_end_at_the_latest() {
     let dynamo = Dynamo::start().await;
     left_behind(&dynamo, "9.4-old");

@@ -243,6 +243,11 @@ impl World {
                 "{version} was said to be written and was not"
             );
         }
+        // A gateway may have begun from the item under this version.
+        let (low, high) = ((version.clone(), 0), (version.clone(), u32::MAX));
+        for (_, landed) in self.table.landed.range(low..=high) {
+            assert_eq!(*landed, canary, "{version} was in the item with another content");
+        }
         if let Some(before) = self.published.insert(version.clone(), weights.clone()) {
             assert_eq!(before, weights, "{version} was published with two contents");
         }
@@ -324,7 +329,7 @@ impl World {
             Err(Refused::Overtaken(item)) => return Err(Some(item)),
             Err(_) if planned.only_lowers => false,
             Err(Refused::Lost) => {
-                control.core.note_unsaved();
+                control.core.note_unsaved(&planned.document);
                 return Err(None);
             }
             Err(Refused::Unread) => return Err(None),
@@ -359,8 +364,11 @@ impl World {
             control.core.note_no_state();
             return;
         };
-        if self.write(control, &planned.document).is_err() {
+        if let Err(refused) = self.write(control, &planned.document) {
             control.known = Known::Unread;
+            if matches!(refused, Refused::Lost) {
+                control.core.note_unsaved(&planned.document);
+            }
             return;
         }
         control.core.commit(&planned, true);

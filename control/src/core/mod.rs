@@ -156,10 +156,16 @@ impl Core {
         }
     }
 
-    /// The state file may hold a change that was refused, because its write did not end in time: what is in force
-    /// has to be written once more.
-    pub fn note_unsaved(&mut self) {
+    /// The state may hold `refused`, now or later, because its write did not end in time. What is in force has to be
+    /// written once more, and under a version of its own: a gateway may have begun from what was refused.
+    pub fn note_unsaved(&mut self, refused: &Document) {
         self.saved = !self.established;
+        let (own, burnt) = (&self.document.control, &refused.control);
+        if burnt.seq > own.seq && (burnt.epoch == own.epoch || !self.established) {
+            // Nothing is published yet by who is not established: its first version is one higher.
+            let seq = burnt.seq.saturating_add(u64::from(self.established));
+            Arc::make_mut(&mut self.document).control.seq = seq;
+        }
     }
 
     /// Who leads instead of this control, if somebody does.
@@ -487,9 +493,12 @@ impl Core {
             if !self.established {
                 continue;
             }
-            if !fence::is_ahead(&self.document.control, &self.document.lineage, &seen) {
+            let own = &self.document.control;
+            // An id is drawn at each start: what is later under our own was read in the state before it was published, or
+            // though it was refused.
+            let is_own = seen.control_id == own.id;
+            if is_own || !fence::is_ahead(own, &self.document.lineage, &seen) {
                 // A version that was left behind on purpose tells nothing of today.
-                let own = &self.document.control;
                 let mut known = self.document.lineage.iter().chain([own]);
                 self.sure |= known.any(|start| start.id == seen.control_id);
                 continue;

@@ -47,9 +47,7 @@ impl Shared {
                     return Err(self.fence_by_state(&place, writer));
                 }
                 Err(error) => {
-                    if error.may_have_landed() {
-                        self.with_core(Core::note_unsaved);
-                    }
+                    self.note_refused(&planned, error.may_have_landed());
                     return Err(error.into());
                 }
             }
@@ -89,14 +87,25 @@ impl Shared {
                 false
             }
             Err(error) => {
-                if error.may_have_landed() {
-                    self.with_core(Core::note_unsaved);
-                }
+                self.note_refused(&planned, error.may_have_landed());
                 return Err(error.into());
             }
         };
         self.with_core(|core| core.commit(&planned, saved));
         Ok(planned)
+    }
+
+    /// A change that is not made may be in the state all the same.
+    fn note_refused(&self, planned: &Planned, may_have_landed: bool) {
+        if may_have_landed {
+            self.with_core(|core| core.note_unsaved(&planned.document));
+            if let (Some(item), true) = (self.store.item(), planned.takes_lead) {
+                // Its epoch may be in the item now: what follows goes above it.
+                item.forget();
+            }
+            // The same weights under another version.
+            self.version.send_modify(|version| *version += 1);
+        }
     }
 
     /// Another control wrote the item under a change.
@@ -183,6 +192,7 @@ impl Shared {
         };
         if let Err(error) = item.write(&planned.document, LOWERING_PATIENCE).await {
             item.forget();
+            self.note_refused(&planned, error.may_have_landed());
             return Err(error);
         }
         item.note_aside(false);
