@@ -382,6 +382,22 @@ async fn recover_keeps_the_old_item_beside_and_stays_above_its_epoch() {
 }
 
 #[tokio::test]
+async fn what_was_put_aside_once_is_never_written_over_and_never_taken_for_another_document() {
+    let dynamo = Dynamo::start().await;
+    let mut documents = Vec::new();
+    for number in 1..=3 {
+        left_behind(&dynamo, &format!("{number}.1-old"));
+        documents.push(dynamo.text(KEY));
+        for _ in 0..2 {
+            drop(control(&dynamo, ROUTES, true).await.unwrap());
+        }
+        dynamo.remove();
+    }
+    let kept = ["", "-2", "-3"].map(|more| dynamo.text(&format!("default.before-recover-1{more}")));
+    assert_eq!(kept.to_vec(), documents);
+}
+
+#[tokio::test]
 async fn recover_is_not_forgotten_while_dynamodb_does_not_answer() {
     let dynamo = Dynamo::start().await;
     left_behind(&dynamo, "9.4-old");

@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Conflicts with our own lost writes in one write; more of them are none of ours.
 const MAX_CONFLICTS: usize = 4;
 
+/// Documents kept of one revision; whoever removes the item so often wants no more of them.
+const MAX_KEPT: usize = 20;
+
 /// Why the item could not be read or written. Every text names the item and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ItemError {
@@ -263,17 +266,32 @@ impl ItemStore {
             self.base_on(None);
             return Ok(None);
         };
-        let kept = self.table.beside(format!("{}.before-recover-{}", self.table.key(), item.revision));
-        match kept.write(None, &item.document).await {
-            // It was kept already, by a start that came no further.
-            Ok(_) | Err(WriteError::Conflict { .. }) => {}
-            Err(WriteError::TooLarge { bytes }) => {
-                return Err(ItemError::TooLarge { place: kept.place(), bytes });
-            }
-            Err(WriteError::Aws(error)) => return Err(error.into()),
-        }
+        let kept = self.keep(&item).await?;
         self.with(|state| state.known = Known::At(item.revision));
-        Ok(Some((writer_of(&item).map_or(0, |writer| writer.epoch), kept.place())))
+        Ok(Some((writer_of(&item).map_or(0, |writer| writer.epoch), kept)))
+    }
+
+    /// Under the first free name: an item that was removed and made again has the same revisions with other documents.
+    async fn keep(&self, item: &Item) -> Result<String, ItemError> {
+        let name = format!("{}.before-recover-{}", self.table.key(), item.revision);
+        for number in 1..=MAX_KEPT {
+            let kept = self.table.beside(if number == 1 { name.clone() } else { format!("{name}-{number}") });
+            match kept.write(None, &item.document).await {
+                Ok(_) => return Ok(kept.place()),
+                // By a start that came no further.
+                Err(WriteError::Conflict { found: Some(found) }) if found.document == item.document => {
+                    return Ok(kept.place());
+                }
+                Err(WriteError::Conflict { .. }) => {}
+                Err(WriteError::TooLarge { bytes }) => {
+                    return Err(ItemError::TooLarge { place: kept.place(), bytes });
+                }
+                Err(WriteError::Aws(error)) => return Err(error.into()),
+            }
+        }
+        let why =
+            format!("{MAX_KEPT} documents are kept as `{name}` already: remove those that nobody needs");
+        Err(ItemError::Corrupt { place: self.place(), why })
     }
 
     fn resolve(&self, found: Option<&Item>) -> Result<(), ItemError> {

@@ -112,6 +112,11 @@ impl Dynamo {
         serde_json::from_str(&self.text(KEY).expect("an item")).unwrap()
     }
 
+    /// Somebody removes the item.
+    pub fn remove(&self) {
+        self.state.lock().unwrap().items.remove(KEY);
+    }
+
     /// Somebody else writes.
     pub fn put(&self, document: &Value) {
         let revision = self.revision(KEY).unwrap_or_default() + 1;
