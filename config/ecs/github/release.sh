@@ -197,7 +197,9 @@ set_weights() {
     else
         set -- --map "service1=$stable,service2=$canary"
     fi
-    [ -z "$force" ] || set -- "$@" "$force"
+    # By it control tells the canary that was rolled back from another build in its place. Never --force: that would also
+    # give a share to a version without endpoints.
+    [ -z "$build" ] || set -- "$@" --build "$build"
     "$WEIR" apply "$PROPERTIES" --route "$ROUTE" "$@" --reason "release: $PROPERTIES"
     code=$?
     [ "$code" = 0 ] && return 0
@@ -415,8 +417,29 @@ promote() {
     state=$failed_deploy
     deploy "$canary" "$IMAGE"
     smoke "$canary"
-    # Control does not raise a canary that was rolled back. This is another build in its place, and it answers.
-    if [ "$canary_weight" = 0 ] && [ "$image" != "$IMAGE" ]; then force=--force; fi
+    build=$IMAGE
+}
+
+# What the canary runs, for weights alone. They are set without it too, because lowering a canary is never held up.
+find_build() {
+    [ "$(pick "$properties" .traffic_weight_route2)" != 0 ] || return 0
+    target=$V2
+    [ "$MODE" = copy ] || target=$canary
+    found=$(
+        # shellcheck disable=SC2317,SC2329 # read_service calls it
+        stop() {
+            printf '%s' "$1"
+            exit 1
+        }
+        [ -n "$WEIR_CLUSTER" ] || stop "WEIR_CLUSTER is not set"
+        [ -n "$(service_of "$target")" ] || stop "its ECS service is not named"
+        read_service "$target"
+        printf '%s' "$image"
+    ) || {
+        say "which build $target runs is not known ($found); after a rollback control will not raise it"
+        return 0
+    }
+    build=$found
 }
 
 # A build whose smoke test failed has 0 % and stays where it is: a later push of weights must not raise it unseen.
@@ -455,8 +478,8 @@ SMOKE_REQUESTS=${SMOKE_REQUESTS:-5}
 OVERRIDE_HEADER=${OVERRIDE_HEADER:-x-canary}
 TARGET_HEADER=${TARGET_HEADER:-x-weir-target}
 POLL_SECONDS=${POLL_SECONDS:-15}
-# --force for the last change of the weights, or nothing.
-force=
+# What the canary runs when the weights are set; empty while it is not known.
+build=
 WEIR_CLUSTER=${WEIR_CLUSTER:-}
 WEIR=${WEIR:-$(dirname "$0")/../weir}
 export AWS_PAGER=''
@@ -479,6 +502,7 @@ release)
     else
         [ "$MODE" = copy ] || read_route
         look_before_weights
+        find_build
     fi
     set_weights
     say "done"

@@ -391,6 +391,20 @@ fn apply_sends_the_text_of_the_file() {
         rest.sort();
         assert_eq!(rest, ["--force", "--route", "svc1"]);
     }
+    // The value of an option is not the file, wherever it stands.
+    for line in [
+        ["apply", "--build", "repo/app:1", "app.properties.json", "--route", "svc1"],
+        ["apply", "app.properties.json", "--route", "svc1", "--build", "repo/app:1"],
+    ] {
+        let fake = account();
+        fake.file("app.properties.json", text);
+        weir(&fake, &line).code(0);
+        let command = command(&fake);
+        assert_eq!(command[..3], ["apply", "--text", text]);
+        let at = command.iter().position(|word| word == "--build").unwrap();
+        assert_eq!(command[at + 1], "repo/app:1");
+        assert_eq!(command.len(), 7);
+    }
     let fake = account();
     fake.run_with(WEIR, &["apply", "-", "--route", "svc1"], text).code(0);
     assert_eq!(command(&fake), ["apply", "--text", text, "--route", "svc1"]);

@@ -71,6 +71,9 @@ fn site(text: &str) -> Fake {
     }
     fake.answers("aws-ecs-update-service", "arn:service\n");
     fake.answers("aws-ecs-wait", "");
+    // What weights alone are told about the canary.
+    services(&fake, "aws-ecs-describe-services", "v2:4", 1);
+    fake.answers("aws-ecs-describe-task-definition", &format!("app\t{CANARY}\n"));
     fake
 }
 
@@ -185,8 +188,41 @@ fn weights_alone_are_one_command_and_no_deployment() {
     let mut fake = site(&properties(false, false));
     fake.set("SMOKE_URL", "");
     release(&fake).code(0);
-    assert_eq!(deeds(&fake), ["weir apply app.properties.json --route svc1 --map service1=v1,service2=v2"]);
-    assert_eq!(fake.calls().len(), 1);
+    assert_eq!(
+        deeds(&fake),
+        [format!(
+            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2 --build {CANARY}"
+        )]
+    );
+    assert_eq!(fake.calls().len(), 3, "two questions about the canary's image");
+}
+
+/// IMAGE is what a promotion would deploy; weights alone name what is there.
+#[test]
+fn weights_alone_name_the_build_that_the_canary_runs_and_are_set_without_it_too() {
+    for (mode, canary) in [("copy", "v2"), ("swap", "v1")] {
+        let mut fake = site(&properties(false, false));
+        fake.set("MODE", mode).answers("weir-get", &route("v2", "v1", 3000));
+        fake.answers("curl", &answer_of(canary, 200));
+        release(&fake).code(0);
+        let asked = fake.calls_of(&["aws", "ecs", "describe-services"]);
+        assert_eq!(flag(&asked[0], "--services"), format!("svc1-{canary}"), "{mode}");
+        assert!(deeds(&fake).pop().unwrap().ends_with(&format!(" --build {CANARY}")), "{mode}");
+    }
+    for (is_idle, words) in
+        [(false, "describing the service svc1-v2: the aws CLI failed"), (true, "scaled to 0 tasks")]
+    {
+        let mut fake = site(&properties(false, false));
+        fake.set("SMOKE_URL", "");
+        if is_idle {
+            services(&fake, "aws-ecs-describe-services", "v2:4", 0);
+        } else {
+            fake.fails("aws-ecs-describe-services", "AccessDenied");
+        }
+        release(&fake).code(0).says("which build v2 runs is not known").says(words);
+        assert_eq!(deeds(&fake).len(), 1);
+        assert!(!deeds(&fake)[0].contains("--build"), "{words}");
+    }
 }
 
 /// What a release left behind with 0 % because it did not answer.
@@ -195,6 +231,7 @@ fn weights_do_not_raise_a_canary_that_does_not_answer_but_lower_it() {
     let apply = |stable, canary| {
         format!("weir apply app.properties.json --route svc1 --map service1={stable},service2={canary}")
     };
+    let named = |stable, canary| format!("{} --build {CANARY}", apply(stable, canary));
     for (mode, stable, canary) in [("copy", "v1", "v2"), ("swap", "v2", "v1")] {
         for (now, is_set) in [(0, false), (2999, false), (3000, true), (5000, true)] {
             let mut fake = site(&properties(false, false));
@@ -204,7 +241,7 @@ fn weights_do_not_raise_a_canary_that_does_not_answer_but_lower_it() {
             let smoke = format!("smoke x-canary: {canary}");
             if is_set {
                 ended.code(0);
-                assert_eq!(deeds(&fake), [smoke, apply(stable, canary)], "{mode} {now}");
+                assert_eq!(deeds(&fake), [smoke, named(stable, canary)], "{mode} {now}");
             } else {
                 ended.code(1).says(&format!("{canary} fails its smoke test and is not raised to 30"));
                 assert_eq!(deeds(&fake), [smoke], "{mode} {now}");
@@ -214,7 +251,7 @@ fn weights_do_not_raise_a_canary_that_does_not_answer_but_lower_it() {
         fake.set("MODE", mode).answers("weir-get", &route(stable, canary, 0));
         fake.answers("curl", &answer_of(canary, 200));
         release(&fake).code(0);
-        assert_eq!(deeds(&fake), [format!("smoke x-canary: {canary}"), apply(stable, canary)]);
+        assert_eq!(deeds(&fake), [format!("smoke x-canary: {canary}"), named(stable, canary)]);
         // Nothing to look at when it is to have nothing.
         let mut fake = site(&properties(false, false).replace(": 30", ": 0").replace(": 70", ": 100"));
         fake.set("MODE", mode).answers("weir-get", &route(stable, canary, 3000));
@@ -223,9 +260,10 @@ fn weights_do_not_raise_a_canary_that_does_not_answer_but_lower_it() {
     }
 }
 
-/// Control refuses to raise a canary that was rolled back; a new build in its place is another canary.
+/// Control raises another build after a rollback, and not the one that was rolled back: it must be told which it is.
+/// `--force` would also raise a version without endpoints.
 #[test]
-fn a_new_build_after_a_rollback_gets_its_weight() {
+fn after_a_rollback_control_is_told_the_build_and_never_forced() {
     let promote = |image: &str| {
         let fake = site(&properties(false, true));
         fake.answers("weir-get", &route("v1", "v2", 0));
@@ -238,9 +276,10 @@ fn a_new_build_after_a_rollback_gets_its_weight() {
         release(&fake).code(0);
         deeds(&fake).pop().unwrap()
     };
-    assert!(promote("repo/app:broken").ends_with("--force"));
-    // The build that was rolled back stays down until a person says otherwise.
-    assert!(!promote(NEW).contains("--force"));
+    for image in ["repo/app:broken", NEW] {
+        let deed = promote(image);
+        assert!(deed.ends_with(&format!(" --build {NEW}")) && !deed.contains("--force"), "{image}: {deed}");
+    }
 }
 
 #[test]
@@ -289,7 +328,7 @@ fn in_swap_the_second_weight_is_the_canarys_whoever_it_is() {
         assert_eq!(
             deeds(&fake),
             [format!(
-                "weir apply app.properties.json --route svc1 --map service1={stable},service2={canary}"
+                "weir apply app.properties.json --route svc1 --map service1={stable},service2={canary} --build {CANARY}"
             )]
         );
     }
@@ -313,7 +352,7 @@ fn copy_makes_the_canarys_image_stable_and_the_new_build_the_canary() {
             "update svc1-v2 v2:5",
             "wait svc1-v2",
             "smoke x-canary: v2",
-            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2",
+            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2 --build repo/app:new",
         ]
     );
     assert_eq!(flags(&fake), (json!(false), json!(false)));
@@ -335,7 +374,7 @@ fn swap_makes_the_canary_stable_with_as_many_tasks_and_the_other_service_the_can
             "update svc1-v1 v1:9",
             "wait svc1-v1",
             "smoke x-canary: v1",
-            "weir apply app.properties.json --route svc1 --map service1=v2,service2=v1",
+            "weir apply app.properties.json --route svc1 --map service1=v2,service2=v1 --build repo/app:new",
         ]
     );
     assert_eq!(flags(&fake), (json!(false), json!(true)), "setLatestStable stays");
@@ -523,7 +562,7 @@ fn the_same_build_is_not_promoted_a_second_time() {
         [
             "wait svc1-v2",
             "smoke x-canary: v2",
-            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2"
+            "weir apply app.properties.json --route svc1 --map service1=v1,service2=v2 --build repo/app:new"
         ]
     );
 }
@@ -633,6 +672,8 @@ fn release_and_weir_fit_together() {
         .set("WEIR", &weir)
         .set("WEIR_POLL_SECONDS", "0")
         .set("WEIR_NAMESPACE", "shop.local");
+    services(&fake, "aws-ecs-describe-services.1", "v2:4", 1);
+    definition(&fake, 1, CANARY);
     fake.answers(
         "aws-ecs-describe-services",
         "ACTIVE\ncontrol:7\nFARGATE\n{\"awsvpcConfiguration\":{}}\nnull\n",
@@ -647,7 +688,8 @@ fn release_and_weir_fit_together() {
     let command = command_of(&fake.calls_of(&["aws", "ecs", "run-task"])[0]);
     let text = properties(false, false);
     assert_eq!(command[3..6], ["apply", "--text", text.trim_end()]);
-    assert_eq!(command[6..10], ["--route", "svc1", "--map", "service1=v1,service2=v2"]);
+    let words = ["--route", "svc1", "--map", "service1=v1,service2=v2", "--build", CANARY];
+    assert_eq!(command[6..12], words);
 }
 
 const COMMIT: &str = "config/ecs/github/commit.sh";
