@@ -47,6 +47,16 @@ pub fn timestamp(unix_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
+/// How many times one load is another: one digit behind the point from 1, two significant digits below, so that the
+/// share of a canary of 1 % is not `0.0`.
+pub fn times(times: f64) -> String {
+    // Rounded first: 0.999 is `1.0`.
+    match format!("{times:.1e}").parse::<f64>() {
+        Ok(rounded) if rounded < 1.0 => rounded.to_string(),
+        _ => format!("{times:.1}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +80,21 @@ mod tests {
         assert_eq!(duration_ms(11), "11 ms");
         assert_eq!(duration_ms(12_345), "12 s");
         assert_eq!(duration_ms(600_000), "10 min");
+    }
+
+    #[test]
+    fn a_small_load_is_told_in_two_digits() {
+        for (number, text) in [
+            (0.000_1, "0.0001"),
+            (1.0 / 99.0, "0.01"),
+            (1.0 / 9.0, "0.11"),
+            (0.5, "0.5"),
+            (0.999, "1.0"),
+            (1.0, "1.0"),
+            (4.0, "4.0"),
+            (99.0, "99.0"),
+        ] {
+            assert_eq!(times(number), text);
+        }
     }
 }

@@ -12,6 +12,9 @@ use crate::text;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
+/// Where to look when a change is not saved; what control answers does not tell which of the two it has.
+const WHERE_STATE_IS: &str = "look at the disk of control, or at its DynamoDB table";
+
 /// The answer as it came, indented.
 pub(super) fn json(answer: &Value) {
     print(&format!("{answer:#}\n"));
@@ -98,12 +101,20 @@ pub(super) fn trouble(control: &ControlView) -> String {
     let mut lines = String::new();
     if !control.message.is_empty() {
         lines.push_str(&format!("{}: {}\n", control.phase, control.message));
-        let cure = if control.phase == "fenced" {
-            "cure: use that control; or stop it for good and run `control adopt --from GATEWAY` here\n"
-        } else {
-            "cure: wait for the gateways; if they do not agree, `control adopt --from GATEWAY`\n"
-        };
-        lines.push_str(cure);
+        lines.push_str(match control.phase.as_str() {
+            "fenced" => {
+                "cure: use that control; or stop it for good and run `control adopt --from GATEWAY` here\n"
+            }
+            // It has weights, and tells why it could not read its state.
+            "active" => {
+                "cure: see whether control reaches its DynamoDB table; it asks again by itself, and \
+                 `control rollback` works meanwhile\n"
+            }
+            _ => {
+                "cure: wait for the gateways, or for the state where it could not be read; if the gateways do not \
+                 agree, `control adopt --from GATEWAY`\n"
+            }
+        });
     }
     if control.fleet == "none" {
         lines.push_str(
@@ -112,8 +123,7 @@ pub(super) fn trouble(control: &ControlView) -> String {
         );
     }
     if !control.saved && !control.version.is_empty() {
-        lines
-            .push_str("not saved: the newest change is not in the state file; look at the disk of control\n");
+        lines.push_str(&format!("not saved: the newest change is not in the state; {WHERE_STATE_IS}\n"));
     }
     lines
 }
@@ -137,7 +147,8 @@ fn route_page(route: &RouteView, fleet: &GatewaysView) -> String {
     page.push_str(&columns(&table));
     for (target, times) in &route.load_per_endpoint {
         page.push_str(&format!(
-            "  each {target} endpoint gets {times:.1} times what a {} endpoint has\n",
+            "  each {target} endpoint gets {} times what a {} endpoint has\n",
+            text::times(*times),
             route.stable
         ));
     }
@@ -285,9 +296,7 @@ pub(super) fn outcome(outcome: &Outcome) {
         eprintln!("{word}: {}: {}", missing.gateway, missing.why);
     }
     if !outcome.saved {
-        eprintln!(
-            "not saved: the change is published, but not in the state file yet; look at the disk of control"
-        );
+        eprintln!("not saved: the change is published, but not in the state yet; {WHERE_STATE_IS}");
     }
 }
 
@@ -424,10 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn each_trouble_of_control_has_its_own_cure() {
+        let view = |phase: &str, message: &str, saved| ControlView {
+            phase: phase.to_owned(),
+            message: message.to_owned(),
+            version: "1.1-abc".to_owned(),
+            saved,
+            ..ControlView::default()
+        };
+        let unread = trouble(&view("active", "DynamoDB has not answered", true));
+        assert!(unread.starts_with("active: DynamoDB has not answered\ncure: see whether"), "{unread}");
+        assert!(unread.contains("DynamoDB table") && !unread.contains("adopt"), "{unread}");
+        let adopting = trouble(&view("adopting", "svc1: they wait for the state", true));
+        assert!(adopting.contains("or for the state") && adopting.contains("control adopt"), "{adopting}");
+        assert!(trouble(&view("fenced", "another is ahead", true)).contains("use that control"));
+        let unsaved = trouble(&view("active", "", false));
+        assert!(unsaved.contains("the disk of control, or at its DynamoDB table"), "{unsaved}");
+        assert_eq!(trouble(&view("active", "", true)), "");
+    }
+
+    #[test]
     fn an_override_and_the_load_are_on_the_page() {
         let mut route = route();
         route.overridden = 1;
-        route.load_per_endpoint = BTreeMap::from([("v2".to_owned(), 4.0)]);
+        route.load_per_endpoint = BTreeMap::from([("v2".to_owned(), 4.0), ("v3".to_owned(), 0.0101)]);
         let overridden = RouteGatewayView {
             source: "override".to_owned(),
             expires_seconds: Some(2_580),
@@ -453,6 +482,7 @@ mod tests {
         assert!(page.contains("v2: 2 of 2 endpoints usable, by dns: AccessDenied"), "{page}");
         assert!(!page.contains("another"), "{page}");
         assert!(page.contains("each v2 endpoint gets 4.0 times what a v1 endpoint has"), "{page}");
+        assert!(page.contains("each v3 endpoint gets 0.01 times what a v1 endpoint has"), "{page}");
         assert!(page.contains("override, 43 min left"), "{page}");
     }
 

@@ -3,6 +3,7 @@
 //! Owns the arithmetic and its sentence; it must never judge weights. Next: `view.rs`.
 
 use crate::state::document::Weights;
+use crate::text;
 use gateway_config::wire::FULL_WEIGHT;
 use std::collections::BTreeMap;
 
@@ -52,10 +53,11 @@ pub fn sentences(
     let others = loads.iter().filter(|(target, load)| *target != stable && **load > 0.0);
     others
         .map(|(target, load)| (target, load / base))
-        // To the digit that is shown they are the same.
+        // By less than a twentieth they are the same.
         .filter(|(_, times)| format!("{times:.1}") != "1.0")
         .map(|(target, times)| {
-            format!("each {target} endpoint gets {times:.1} times what a {stable} endpoint {word}")
+            let times = text::times(times);
+            format!("each {target} endpoint gets {times} times what a {stable} endpoint {word}")
         })
         .collect()
 }
@@ -79,6 +81,15 @@ mod tests {
         assert_eq!(
             sentences(&weights, None, &endpoints, "v1"),
             ["each v2 endpoint gets 4.0 times what a v1 endpoint has"]
+        );
+    }
+
+    #[test]
+    fn one_percent_is_not_nothing() {
+        let (weights, endpoints) = (map(&[("v1", 9_900), ("v2", 100)]), map(&[("v1", 2), ("v2", 2)]));
+        assert_eq!(
+            sentences(&weights, None, &endpoints, "v1"),
+            ["each v2 endpoint gets 0.01 times what a v1 endpoint has"]
         );
     }
 
