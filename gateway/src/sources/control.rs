@@ -12,8 +12,10 @@ use super::saved::Saver;
 use super::vital::Vital;
 use crate::process::Process;
 use crate::state::change::{Change, RouteWeights};
+use crate::state::snapshot::RouteTables;
 use crate::stats::cells::Shard;
 use crate::stats::names::ServerStat;
+use bytes::Bytes;
 use gateway_config::wire::{
     DiscoveryRequest, DiscoveryResponse, ErrorDetail, ROUTE_TYPE_URL, RouteConfigurationResource, Version,
     WeightSource,
@@ -53,6 +55,7 @@ pub fn start(process: &Arc<Process>, link: &Link, saver: Option<Saver>, memory: 
         unknown: BTreeSet::new(),
         nonce: String::new(),
         refusal: None,
+        unfit: None,
         goodbye: false,
         last_error: String::new(),
     };
@@ -102,9 +105,20 @@ struct Talk {
     unknown: BTreeSet<String>,
     nonce: String,
     refusal: Option<ErrorDetail>,
+    /// Control does not send a refused version again: what did not fit is kept, and tried with the next configuration.
+    unfit: Option<Unfit>,
     /// This gateway leaves, and says so.
     goodbye: bool,
     last_error: String,
+}
+
+/// An answer that did not fit the configuration of its time.
+struct Unfit {
+    body: Bytes,
+    /// The routes that it was asked for.
+    names: BTreeSet<String>,
+    /// What it did not fit.
+    tables: Arc<RouteTables>,
 }
 
 /// What one request came to.
@@ -142,7 +156,10 @@ impl Talk {
         loop {
             let process = Arc::clone(&self.process);
             let names = report::managed(&process.store.snapshot());
+            self.try_again();
             recent = [recent[1], Some(Instant::now())];
+            let refused_by = self.unfit.as_ref().filter(|_| self.last_error.is_empty());
+            let refused_by = refused_by.map(|unfit| Arc::clone(&unfit.tables));
             let heard = tokio::select! {
                 heard = self.ask(&names) => heard,
                 // The held request is given up, so that control learns at once who leaves.
@@ -151,7 +168,8 @@ impl Talk {
                     continue;
                 }
                 // A reload brought or took routes: their weights are asked for now, not when the hold is over.
-                () = other_routes(&process, &mut changes, &names) => continue,
+                // The same for one that what was refused may fit.
+                () = other_routes(&process, &mut changes, (&names, refused_by.as_ref())) => continue,
                 () = memory.more(), if !self.confirmed => {
                     if let Some(newest) = memory.newest() {
                         self.in_force = recall(&self.process, newest).or(self.in_force.take());
@@ -218,7 +236,10 @@ impl Talk {
                 self.answered.clone_from(names);
                 if asked.was_kept() && self.in_force.is_some() { Heard::Good } else { Heard::Unheld }
             }
-            Ok((StatusCode::OK, body)) => self.heard(&body, names, &asked),
+            Ok((StatusCode::OK, body)) => {
+                self.unfit = None;
+                self.heard(&body, names, &asked)
+            }
             Ok((status, body)) => self.failed(self.link.refusal(status, &body)),
         }
     }
@@ -243,7 +264,20 @@ impl Talk {
         }
     }
 
-    fn heard(&mut self, body: &[u8], names: &BTreeSet<String>, asked: &Asked) -> Heard {
+    /// What was refused may fit the configuration that has come since; while control is not heard, it may have taken
+    /// it back.
+    fn try_again(&mut self) {
+        if !self.last_error.is_empty() {
+            return;
+        }
+        let now = Arc::clone(&self.process.store.snapshot().routes);
+        if let Some(Unfit { body, names, .. }) = self.unfit.take_if(|unfit| !Arc::ptr_eq(&unfit.tables, &now))
+        {
+            self.heard(&body, &names, &Asked { hold: false, at: Instant::now() });
+        }
+    }
+
+    fn heard(&mut self, body: &Bytes, names: &BTreeSet<String>, asked: &Asked) -> Heard {
         let response: DiscoveryResponse = match serde_json::from_slice(body) {
             Ok(response) => response,
             Err(error) => return self.refuse(String::new(), format!("the answer is no discovery: {error}")),
@@ -264,6 +298,8 @@ impl Talk {
         let is_news =
             self.in_force.as_ref() != Some(&version) || routes.iter().any(|route| self.differs(route));
         if is_news && let Err(rejected) = self.process.store.apply(Change::Weights(routes.clone())) {
+            let tables = Arc::clone(&self.process.store.snapshot().routes);
+            self.unfit = Some(Unfit { body: body.clone(), names: names.clone(), tables });
             return self.refuse(nonce, rejected.to_string());
         }
         if is_news {
@@ -310,11 +346,18 @@ impl Talk {
     }
 }
 
-/// Ready when the configuration has other routes under control than `names`.
-async fn other_routes(process: &Process, changes: &mut watch::Receiver<u64>, names: &BTreeSet<String>) {
+/// Ready when the configuration has other routes under control than `names`, or is not the one any more that refused
+/// weights.
+async fn other_routes(
+    process: &Process,
+    changes: &mut watch::Receiver<u64>,
+    (names, refused_by): (&BTreeSet<String>, Option<&Arc<RouteTables>>),
+) {
     loop {
         changes.borrow_and_update();
-        if report::managed(&process.store.snapshot()) != *names {
+        let now = process.store.snapshot();
+        let refits = refused_by.is_some_and(|tables| !Arc::ptr_eq(tables, &now.routes));
+        if refits || report::managed(&now) != *names {
             return;
         }
         if changes.changed().await.is_err() {

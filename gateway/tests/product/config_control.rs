@@ -1,7 +1,7 @@
 //! A control that gives listeners and clusters as a test wants them, and gateways that are told by their environment
 //! where it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -59,6 +59,8 @@ impl Drop for ConfigControl {
 struct Desk {
     word: watch::Receiver<Word>,
     asked: Arc<Mutex<Vec<(String, DiscoveryRequest)>>>,
+    /// What was refused on which path: it is not sent again, as by the real one.
+    refused: Arc<Mutex<BTreeSet<(String, String)>>>,
 }
 
 impl ConfigControl {
@@ -74,7 +76,7 @@ impl ConfigControl {
         let addr = listener.local_addr().unwrap();
         let (word, read) = watch::channel(word);
         let asked: Arc<Mutex<Vec<_>>> = Arc::default();
-        let desk = Desk { word: read, asked: Arc::clone(&asked) };
+        let desk = Desk { word: read, asked: Arc::clone(&asked), refused: Arc::default() };
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -145,7 +147,14 @@ async fn answer(request: Request<Incoming>, mut desk: Desk) -> Result<Response<F
         if token != Some(format!("Bearer {}", word.token)) {
             return Ok(reply(401, "no such token"));
         }
-        if let Some(answer) = say(&path, &word, &request, held) {
+        let mut refused = desk.refused.lock().unwrap().clone();
+        if !word.insists && request.error_detail.is_some() {
+            refused.insert((path.clone(), request.response_nonce.clone()));
+        }
+        refused.remove(&(path.clone(), request.version_info.clone()));
+        desk.refused.lock().unwrap().clone_from(&refused);
+        let refused = |version: &str| refused.contains(&(path.clone(), version.to_owned()));
+        if let Some(answer) = say(&path, &word, (&request, held), &refused) {
             return Ok(answer);
         }
         if desk.word.changed().await.is_err() {
@@ -155,11 +164,21 @@ async fn answer(request: Request<Incoming>, mut desk: Desk) -> Result<Response<F
 }
 
 /// `None`: nothing new, the question is held.
-fn say(path: &str, word: &Word, request: &DiscoveryRequest, held: bool) -> Option<Response<Full<Bytes>>> {
-    let known = |version: &str| {
-        let refused = request.error_detail.is_some() && request.response_nonce == version && !word.insists;
-        held && (request.version_info == version || refused)
+fn say(
+    path: &str,
+    word: &Word,
+    (request, held): (&DiscoveryRequest, bool),
+    refused: &dyn Fn(&str) -> bool,
+) -> Option<Response<Full<Bytes>>> {
+    let known = |version: &str| held && (request.version_info == version || refused(version));
+    let newest = if path.ends_with(":routes") {
+        word.weights.as_ref().map(|(version, _)| version)
+    } else {
+        word.configuration.as_ref().map(|(version, ..)| version)
     };
+    if !held && newest.is_some_and(|version| refused(version)) {
+        return Some(reply(304, ""));
+    }
     if path.ends_with(":routes") {
         let (version, targets) = word.weights.as_ref()?;
         return (!known(version)).then(|| {

@@ -161,6 +161,31 @@ async fn a_bad_configuration_is_refused_with_its_reason_and_the_last_good_one_se
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_that_come_before_their_target_are_in_force_when_the_target_has_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backends, third) = ([upstream("v1"), upstream("v2")], upstream("v3"));
+    let control = ConfigControl::start(Some(("4.1-x", listeners(0, &[]), both(&backends)))).await;
+    let gateway = live(launch("gateway", &environment(&control.url()), &[]), folder.path()).await;
+    gateway.until_weights(&[100, 0]).await;
+
+    control.say(|word| word.weights = Some(("4.2-x".to_owned(), vec![("v1", 60), ("v3", 40)])));
+    gateway.process.line("no target `v3`").await.unwrap();
+    assert_eq!(gateway.weights().await.0, [100, 0], "nothing of it is taken");
+
+    // A route that is new comes with it: its weights were not asked for before.
+    let other = json!({"name": "svc2", "match": {"path": "/other"}, "route": {"weighted_clusters": {
+        "clusters": [{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1}], "stable": "v1"}}});
+    let mut more = listeners(0, &[other]);
+    more[0]["http_connection_manager"]["route_config"]["virtual_hosts"][0]["routes"][1]["route"]["weighted_clusters"]
+        ["clusters"] =
+        json!([{"name": "v1", "weight": 1}, {"name": "v2", "weight": 1}, {"name": "v3", "weight": 1}]);
+    let all = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr()), ("v3", third.addr())]);
+    control.configure("4.2-x", more, all);
+    gateway.until_weights(&[60, 0, 40]).await;
+    assert_eq!(gateway.weights().await.1, "control");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listeners_and_clusters_of_two_versions_are_never_mixed() {
     let folder = tempfile::tempdir().unwrap();
     let backends = [upstream("v1"), upstream("v2")];
@@ -243,7 +268,7 @@ async fn a_token_that_is_refused_is_named_by_its_place_and_a_rotated_file_is_rea
         word.token = new.to_owned();
         word.weights = Some(("1.2-x".to_owned(), vec![("v1", 60), ("v2", 40)]));
     });
-    let line = gateway.process.line("401").await.unwrap();
+    let line = gateway.process.line("answers 401").await.unwrap();
     assert!(line.contains(&file.display().to_string()), "{line}");
     assert_eq!(served_by(gateway.data, "/").await, "v1", "it serves on");
     write_whole(&file, new);
