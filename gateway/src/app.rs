@@ -19,7 +19,7 @@ use gateway_config::model::Bootstrap;
 use lifecycle::drain::{Drain, Phase};
 use lifecycle::logging::LogHandle;
 use lifecycle::readiness::Ready;
-use lifecycle::signals::{self, Shutdown};
+use lifecycle::signals::{self, Shutdown, ShutdownSignals};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -60,6 +60,8 @@ pub fn run(start: Start) -> u8 {
             return EXIT_DIED;
         }
     };
+    // First of all: the first process of a container hears no signal that it has no handler for.
+    let signals = control_runtime.block_on(async { signals::shutdown().ok() });
     let task = control_runtime.block_on(aws::ecs::task_metadata());
     let workers = start.cli.workers(&start.environment, task.as_ref().and_then(|task| task.cpu_limit));
     let (process, access_logs) = match assemble(&start, workers, task) {
@@ -78,7 +80,8 @@ pub fn run(start: Start) -> u8 {
             return EXIT_BIND;
         }
     };
-    let code = control_thread(&control_runtime, &opening, admin, (&process, &start, &access_logs));
+    let parts = (&process, &start, &access_logs);
+    let code = control_thread(&control_runtime, &opening, (admin, signals), parts);
     if code == 0 {
         opening.join();
     }
@@ -165,7 +168,7 @@ fn count_panics(process: &Arc<Process>) {
 fn control_thread(
     runtime: &Runtime,
     opening: &Rc<Opening>,
-    admin_socket: TcpListener,
+    (admin_socket, signals): (TcpListener, Option<ShutdownSignals>),
     (process, start, access_logs): (&Arc<Process>, &Start, &Arc<AccessLogs>),
 ) -> u8 {
     LocalSet::new().block_on(runtime, async {
@@ -194,7 +197,7 @@ fn control_thread(
             tokio::task::spawn_local(become_live(Arc::clone(process)));
         }
         tokio::select! {
-            () = until_signals_end(process) => 0,
+            () = until_signals_end(process, signals) => 0,
             () = opening.death() => {
                 tracing::error!("a worker ended before its time: the process ends with it");
                 EXIT_DIED
@@ -266,8 +269,8 @@ async fn become_live(process: Arc<Process>) {
 }
 
 /// SIGTERM drains; a second one ends at once.
-async fn until_signals_end(process: &Process) {
-    let Ok(mut signals) = signals::shutdown() else { return std::future::pending().await };
+async fn until_signals_end(process: &Process, signals: Option<ShutdownSignals>) {
+    let Some(mut signals) = signals else { return std::future::pending().await };
     loop {
         match signals.recv().await {
             Shutdown::Drain => {

@@ -98,6 +98,20 @@ async fn a_gateway_that_waits_for_its_listeners_ends_at_once_when_it_is_told_to(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_end_while_it_starts_ends_in_order() {
+    // The first thing that a task asks, and nobody answers.
+    let metadata = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control = ConfigControl::start(None).await;
+    let mut variables = environment(&control.url());
+    let url = format!("http://{}/v4/task", metadata.local_addr().unwrap());
+    variables.insert("ECS_CONTAINER_METADATA_URI_V4".to_owned(), url);
+    let process = launch("gateway", &variables, &[]);
+    let _asked = metadata.accept().await.unwrap();
+    process.terminate().unwrap();
+    assert_eq!(process.exit().await.unwrap().code(), Some(0), "{}", process.tail());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_configuration_is_taken_while_requests_run_and_none_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let backends = [upstream("v1"), upstream("v2")];
