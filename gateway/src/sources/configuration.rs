@@ -377,18 +377,36 @@ impl Configuration {
         }
     }
 
+    /// What control offered and this gateway refused is refused as before, now that an older word is in force: control does
+    /// not send it again.
+    fn still_refused(&mut self, (refused, refusal): (Option<Offer>, Option<ErrorDetail>)) {
+        let newer = |offer: &Offer| {
+            let version = Version::parse(&offer.version);
+            version.is_some_and(|next| self.in_force.as_ref().is_none_or(|mine| mine.may_become(&next)))
+        };
+        let (Some(offer), Some(detail)) = (refused.filter(newer), refusal) else { return };
+        self.note_refusal(detail.message.clone());
+        (self.refused, self.refusal) = (Some(offer), Some(detail));
+    }
+
     /// Uses what is remembered, or says what is missing.
     fn fall_back(&mut self, memory: &Memory) {
-        if let Some((origin, known)) = memory.newest_configuration() {
+        let standing = (self.refused.take(), self.refusal.take());
+        let mut why = Vec::new();
+        for (origin, known) in memory.configurations() {
             let (version, since) = (known.version.clone(), known.since);
             let offer = Offer { origin, version, since, resources: known.resources.clone() };
-            let Err(text) = self.take(&offer) else {
-                return tracing::warn!(
-                    source = origin.as_str(),
-                    "control is not heard: what is remembered of it is served"
-                );
-            };
-            self.note_refusal(text);
+            match self.take(&offer) {
+                Ok(()) => {
+                    tracing::warn!(source = origin.as_str(), "what is remembered of control is served");
+                    return self.still_refused(standing);
+                }
+                Err(text) => why.push(format!("{}: {text}", origin.as_str())),
+            }
+        }
+        (self.refused, self.refusal) = standing;
+        if !why.is_empty() {
+            self.note_refusal(why.join("\n"));
         }
         let refused = self.process.last_reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let waiting = self.process.provenance().waiting;

@@ -100,11 +100,11 @@ impl Memory {
         self.found.iter().max_by_key(|found| found.reached())
     }
 
-    /// The newest with listeners.
-    pub fn newest_configuration(&self) -> Option<(Origin, &Configured)> {
-        let with = self.found.iter().filter(|found| has_listeners(found));
-        let newest = with.max_by_key(|found| found.reached())?;
-        Some((newest.origin, newest.configuration.as_ref()?))
+    /// Those with listeners, the newest first: an older one that can be used is better than none.
+    pub fn configurations(&self) -> Vec<(Origin, &Configured)> {
+        let mut with: Vec<&Remembered> = self.found.iter().filter(|found| has_listeners(found)).collect();
+        with.sort_by_key(|found| std::cmp::Reverse(found.reached()));
+        with.into_iter().filter_map(|found| Some((found.origin, found.configuration.as_ref()?))).collect()
     }
 }
 
@@ -171,7 +171,8 @@ mod tests {
             ];
             let memory = Memory { found, item: None };
             assert_eq!(memory.newest().unwrap().origin, winner, "{saved} {item}");
-            assert_eq!(memory.newest_configuration().unwrap().0, winner, "{saved} {item}");
+            assert_eq!(memory.configurations()[0].0, winner, "{saved} {item}");
+            assert_eq!(memory.configurations().len(), 2, "the other one comes after it");
         }
     }
 
@@ -183,7 +184,7 @@ mod tests {
         ];
         let memory = Memory { found, item: None };
         assert_eq!(memory.newest().unwrap().origin, Origin::StateItem);
-        assert_eq!(memory.newest_configuration().unwrap().0, Origin::Saved);
+        assert_eq!(memory.configurations().iter().map(|found| found.0).collect::<Vec<_>>(), [Origin::Saved]);
     }
 
     #[tokio::test]

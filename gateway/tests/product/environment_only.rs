@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gateway_config::wire::DiscoveryRequest;
 use serde_json::{Value, json};
 use testkit::client;
 use testkit::upstream::Upstream;
@@ -259,6 +260,29 @@ async fn with_control_dead_the_saved_copy_serves_with_its_listeners_and_weights(
     assert_eq!(served_by(gateway.data, "/").await, "v2");
     let from = configuration(&server_info(gateway.admin).await.1);
     assert_eq!((&from["source"], &from["version_info"]), (&json!("saved"), &json!("2.1-x")), "{from}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_word_of_control_stays_refused_and_shown_while_the_saved_copy_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let copy = json!({"format": 1, "version_info": "", "saved_at": 0, "routes": {}, "configuration": {
+        "version_info": "5.1-x", "saved_at": 1_700_000_000, "listeners": listeners(0, &[]), "clusters": both(&backends)}});
+    std::fs::write(folder.path().join("weights.json"), copy.to_string()).unwrap();
+    let mut typing_error = both(&backends);
+    typing_error[0]["conect_timeout"] = json!("1s");
+    let control = ConfigControl::start(Some(("5.2-x", listeners(0, &[]), typing_error))).await;
+    let args = ["--state-dir", folder.path().to_str().unwrap()];
+    let gateway = live(launch("gateway", &environment(&control.url()), &args), folder.path()).await;
+    assert_eq!(configuration(&server_info(gateway.admin).await.1)["version_info"], "5.1-x");
+    let told = |request: &DiscoveryRequest| request.version_info == "5.1-x" && request.error_detail.is_some();
+    control.until_asked("the refusal is told with what is served", told).await;
+    let dump = client::get(gateway.admin, "/config_dump").await.unwrap().json().unwrap();
+    let shown = dump["configs"][0]["error_state"]["details"].as_str().unwrap_or_default().to_owned();
+    assert!(shown.contains("did you mean `connect_timeout`"), "{shown}");
+
+    control.configure("5.3-x", listeners(0, &[]), both(&backends));
+    control.until_asked("the next one in force", |request| request.version_info == "5.3-x").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

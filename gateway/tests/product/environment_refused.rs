@@ -119,6 +119,29 @@ async fn with_control_dead_its_state_item_serves_with_its_listeners_and_weights(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs moto"]
+async fn the_saved_copy_serves_when_the_newer_state_item_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = [upstream("v1"), upstream("v2")];
+    let moto = Moto::start().await.unwrap();
+    let table = StateTable::for_endpoint(moto.url(), "weir-state", "here");
+    table.create().await.unwrap();
+    let all = clusters(&[("v1", backends[0].addr()), ("v2", backends[1].addr())]);
+    let mut tomorrows = all.clone();
+    tomorrows[0]["a_field_of_tomorrow"] = json!(1);
+    table.write(None, &document([&listeners(0, &[]), &tomorrows]).to_string()).await.unwrap();
+    let copy = json!({"format": 1, "version_info": "", "saved_at": 0, "routes": {}, "configuration": {
+        "version_info": "5.1-lost", "saved_at": 1_700_000_000, "listeners": listeners(0, &[]), "clusters": all}});
+    std::fs::write(folder.path().join("weights.json"), copy.to_string()).unwrap();
+
+    let args = ["--state-dir", folder.path().to_str().unwrap()];
+    let gateway = live(launch("gateway", &orphaned(&moto, "weir-state"), &args), folder.path()).await;
+    let from = configuration(&server_info(gateway.admin).await.1);
+    assert_eq!((&from["source"], &from["version_info"]), (&json!("saved"), &json!("5.1-lost")), "{from}");
+    assert_eq!(gateway.weights().await, (vec![2000, 8000], "saved".to_owned(), "5.9-lost".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs moto"]
 async fn an_item_that_is_missing_or_of_a_newer_build_is_named_and_left_alone() {
     let moto = Moto::start().await.unwrap();
     let table = StateTable::for_endpoint(moto.url(), "weir-state", "here");
