@@ -21,8 +21,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Calls in a row for which the API was shut off before DNS is asked: one may be a moment's trouble, and a start must not
 /// wait until LIVE is due.
 const TRIES: u32 = 3;
-/// Longest time between two calls of an API that is shut off: a permission that was added is found out within it.
-const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Asks for ever, until nobody listens.
 pub async fn ask(config: CloudMapDiscovery, tell: Sender<Told>) {
@@ -76,10 +74,11 @@ pub async fn ask(config: CloudMapDiscovery, tell: Sender<Told>) {
     }
 }
 
-/// Asks an API that is shut off now and then, until it answers. An API that does not know the service is of no more
+/// Asks an API that is shut off now and then, until it answers: as often as one that fails, for it may be the network for
+/// a moment, and DNS may know nobody. An API that does not know the service is of no more
 /// use than one that does not answer, as long as DNS knows it.
 async fn answers_again(client: &CloudMap, query: &Query, full_poll: Duration) -> Discovered {
-    let mut backoff = Backoff::new(full_poll, LONGEST_RETRY.max(full_poll));
+    let mut backoff = Backoff::new(full_poll, LONGEST_WAIT.max(full_poll));
     loop {
         tokio::time::sleep(backoff.next(&mut rand::rng())).await;
         match client.discover(query).await {
