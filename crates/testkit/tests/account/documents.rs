@@ -1,12 +1,14 @@
 //! The commands of the runbook and of the migration page, run as they stand there.
 //!
 //! What needs a real AWS account is named and left out; `config/ecs/weir` itself is tested with a scripted `aws` elsewhere,
-//! here its commands are run where it would run them.
+//! here its commands are run where it would run them. Other `aws` lines are checked against the
+//! real command's arguments in `loadtest/tests/documents.rs`.
 
 use crate::world::{World, until};
 use std::path::{Path, PathBuf};
 use testkit::account::network::inside;
 use testkit::account::task::Task;
+use testkit::process::test_env;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -31,7 +33,7 @@ fn commands(page: &str) -> Vec<String> {
             continue;
         }
         let first = whole.split(' ').next().unwrap_or_default();
-        if ["control", "gateway", "weir", "curl"].contains(&first) {
+        if ["control", "gateway", "weir", "curl"].contains(&first) || whole.starts_with("aws dynamodb ") {
             found.push(whole);
         }
     }
@@ -72,7 +74,9 @@ fn place(line: &str, gateway: &Task, load_balancer: &str) -> (Place, String) {
     if let Some(rest) = line.strip_prefix("weir ") {
         return (Place::Control, format!("control {rest}"));
     }
-    let place = if line.starts_with("control") { Place::Control } else { Place::Gateway };
+    // The aws command stands beside control's task here: both have the account's DynamoDB.
+    let of_control = line.starts_with("control") || line.starts_with("aws ");
+    let place = if of_control { Place::Control } else { Place::Gateway };
     (place, line)
 }
 
@@ -107,6 +111,9 @@ async fn run_page(page: &str) {
             }
         };
         for task in tasks {
+            let aws = test_env("bin/aws").unwrap();
+            let shell =
+                shell.replace("aws dynamodb ", &format!("{} dynamodb --region eu-west-1 ", aws.display()));
             let there = format!("cd {} && {shell}", folder.path().display());
             let output = task.exec(&["sh", "-c", &there]).unwrap();
             ran += 1;
