@@ -28,7 +28,7 @@ pub struct ControlView {
     pub version: String,
     /// `active`, `adopting` or `fenced`.
     pub phase: String,
-    /// Why it is not `active`, and the cure; empty otherwise.
+    /// Why it is not `active`, or what it has not read or written of its state, and the cure; empty when all is well.
     pub message: String,
     /// False = the newest change is not in the state file yet.
     pub saved: bool,

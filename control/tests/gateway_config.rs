@@ -18,30 +18,8 @@ use gateway_config::wire::{
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
-use support::{Answer, FakeGateway, Local, ROUTES, Remote, Target, config_text};
+use support::{Answer, FakeGateway, GATEWAY, Local, ROUTES, Remote, Target, config_text};
 use tokio::time::Instant;
-
-const GATEWAY: &str = r#"
-gateway:
-  listeners:
-  - name: ingress
-    address: {socket_address: {address: 127.0.0.1, port_value: 9080}}
-    http_connection_manager:
-      route_config:
-        virtual_hosts:
-        - name: all
-          domains: ["*"]
-          routes:
-          - name: svc1
-            match: {prefix: /}
-            route:
-              weighted_clusters:
-                stable: v1
-                clusters: [{name: v1, weight: 1}, {name: v2, weight: 0}]
-  clusters:
-  - {name: v1, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3001}}]}}}
-  - {name: v2, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3002}}]}}}
-"#;
 
 fn text(folder: &Path, gateway: &str) -> String {
     config_text(&folder.join("state.json"), &format!("{ROUTES}{gateway}"))

@@ -16,7 +16,7 @@ use dynamo::Dynamo;
 use gateway_config::wire::{DiscoveryRequest, ErrorDetail, TargetReport, WeightSource};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{FakeGateway, Local, ROUTES, Running, config_text};
+use support::{FakeGateway, GATEWAY, Local, ROUTES, Running, config_text};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::Instant;
 
@@ -268,29 +268,10 @@ async fn gateways_of_a_first_start_are_not_behind() {
     assert_eq!(kinds, [EventKind::WeightsChanged]);
 }
 
-const SECTION: &str = r#"
-gateway:
-  listeners:
-  - name: ingress
-    address: {socket_address: {address: 127.0.0.1, port_value: 9080}}
-    http_connection_manager:
-      route_config:
-        virtual_hosts:
-        - name: all
-          domains: ["*"]
-          routes:
-          - name: svc1
-            match: {prefix: /}
-            route: {weighted_clusters: {stable: v1, clusters: [{name: v1, weight: 1}, {name: v2, weight: 0}]}}
-  clusters:
-  - {name: v1, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3001}}]}}}
-  - {name: v2, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3002}}]}}}
-"#;
-
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_refuses_listeners_or_clusters_is_told_and_takes_its_weights_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let text = config_text(&folder.path().join("state.json"), &format!("{ROUTES}{SECTION}"));
+    let text = config_text(&folder.path().join("state.json"), &format!("{ROUTES}{GATEWAY}"));
     let control = Local::start(&text).await;
     let gateway = FakeGateway::fresh("g1");
     let _running = gateway.run(&control.target, 30);

@@ -33,6 +33,29 @@ pub fn weights(pairs: &[(&str, u32)]) -> Weights {
 
 pub const ROUTES: &str = "routes:\n  svc1: {targets: [v1, v2], stable: v1, weights: {v1: 99, v2: 1}}\n";
 
+/// The section for gateways that goes with [`ROUTES`].
+pub const GATEWAY: &str = r#"
+gateway:
+  listeners:
+  - name: ingress
+    address: {socket_address: {address: 127.0.0.1, port_value: 9080}}
+    http_connection_manager:
+      route_config:
+        virtual_hosts:
+        - name: all
+          domains: ["*"]
+          routes:
+          - name: svc1
+            match: {prefix: /}
+            route:
+              weighted_clusters:
+                stable: v1
+                clusters: [{name: v1, weight: 1}, {name: v2, weight: 0}]
+  clusters:
+  - {name: v1, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3001}}]}}}
+  - {name: v2, discovery: {static: {endpoints: [{socket_address: {address: 127.0.0.1, port_value: 3002}}]}}}
+"#;
+
 pub fn config_text(state: &Path, rest: &str) -> String {
     format!("listen: 127.0.0.1:0\nstate: {{file: {}}}\n{rest}", state.display())
 }
